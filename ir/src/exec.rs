@@ -1,0 +1,47 @@
+//! What it takes to run a graph. `ir` implements it with the interpreter, `codegen` with the JIT;
+//! passes that must run a model know only this.
+
+use std::time::Duration;
+
+use crate::error::ExecError;
+use crate::graph::Graph;
+use crate::tensor::Tensor;
+
+/// A way to run graphs.
+pub trait Backend: Sync {
+    /// The name on the command line: `interp`, `jit`.
+    fn name(&self) -> &'static str;
+
+    /// Prepares a graph to run. Symbolic dimensions may still be open: they are bound by each run.
+    ///
+    /// # Errors
+    /// [`ExecError`] naming the node that can't be run.
+    fn compile(&self, graph: &Graph) -> Result<Box<dyn Executable>, ExecError>;
+}
+
+/// A graph ready to run.
+pub trait Executable: Send {
+    /// Runs on one tensor per graph input, in signature order, and returns the results in signature
+    /// order.
+    ///
+    /// # Errors
+    /// [`ExecError`] if an input does not fit the signature or a node fails.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError>;
+
+    /// [`Executable::run`], timing each step.
+    ///
+    /// # Errors
+    /// As [`Executable::run`].
+    fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError>;
+}
+
+/// The time one step of an executable took.
+#[derive(Clone, Debug)]
+pub struct StepTime {
+    /// The node the step computes.
+    pub node: String,
+    /// The kernel that computed it: `f32_conv_4x4`, or `interp` where the interpreter stepped in.
+    pub kernel: String,
+    /// Wall time.
+    pub time: Duration,
+}

@@ -1,0 +1,318 @@
+//! Type inference: from operand types to result types.
+//!
+//! Each operator's rule is `infer` on its attribute struct, in its family's file. A rule sees the types
+//! of its operands and, where an operand's elements decide a shape, what is known of them. It returns
+//! one type per result or says what does not fit. Rules are pure: the verifier runs them again and
+//! compares.
+//!
+//! Around every rule ([`infer`]): operand count is checked, unknown operand types give unknown result
+//! types, and results beyond [`MAX_ELEMENTS`] are refused, so rules may multiply dimensions freely as
+//! long as they check their own attributes.
+
+use std::sync::Arc;
+
+use super::Op;
+use crate::constant::Constant;
+use crate::error::TypeError;
+use crate::types::{Dim, MAX_ELEMENTS, Symbol, TensorType, Type};
+
+/// Beyond this many elements nothing is known of a value's contents.
+pub const MAX_CONTENTS: usize = 256;
+
+/// What is known of one integer element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SymInt {
+    /// This number.
+    Int(i64),
+    /// The extent this symbol stands for.
+    Sym(Symbol),
+    /// Nothing.
+    Any,
+}
+
+impl SymInt {
+    /// The number, if it is known.
+    pub fn int(&self) -> Option<i64> {
+        match self {
+            SymInt::Int(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// As an extent; negative numbers say nothing.
+    pub fn dim(&self) -> Dim {
+        match self {
+            SymInt::Int(n) => usize::try_from(*n).map_or(Dim::Any, Dim::Fixed),
+            SymInt::Sym(s) => Dim::Sym(s.clone()),
+            SymInt::Any => Dim::Any,
+        }
+    }
+}
+
+impl From<&Dim> for SymInt {
+    fn from(dim: &Dim) -> SymInt {
+        match dim {
+            Dim::Fixed(n) => i64::try_from(*n).map_or(SymInt::Any, SymInt::Int),
+            Dim::Sym(s) => SymInt::Sym(s.clone()),
+            Dim::Any => SymInt::Any,
+        }
+    }
+}
+
+/// An operand as a type rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// Its type.
+    pub ty: &'a Type,
+    /// Its value, if constant.
+    pub constant: Option<&'a Arc<Constant>>,
+    /// What is known of its elements, if it is a small integer tensor of at most one axis.
+    pub contents: Option<&'a [SymInt]>,
+}
+
+impl Operand<'_> {
+    /// What is known of each element of a small integer tensor of at most one axis.
+    pub fn sym_ints(&self) -> Option<Vec<SymInt>> {
+        if let Some(contents) = self.contents {
+            return Some(contents.to_vec());
+        }
+        let constant = self.constant?;
+        if constant.shape().len() > 1 || constant.len() > MAX_CONTENTS || constant.dtype().is_float() {
+            return None;
+        }
+        Some(constant.decode().data().to_i64()?.into_iter().map(SymInt::Int).collect())
+    }
+
+    /// The elements, if all are known.
+    pub fn ints(&self) -> Option<Vec<i64>> {
+        self.sym_ints()?.iter().map(SymInt::int).collect()
+    }
+}
+
+/// The operands of one node as its type rule sees them.
+#[derive(Clone, Debug)]
+pub struct Args<'a> {
+    op: &'a Op,
+    operands: &'a [Option<Operand<'a>>],
+}
+
+impl<'a> Args<'a> {
+    /// The number of operand slots.
+    pub fn len(&self) -> usize {
+        self.operands.len()
+    }
+
+    /// Whether there are no operand slots.
+    pub fn is_empty(&self) -> bool {
+        self.operands.is_empty()
+    }
+
+    /// Operand `slot`, if present.
+    pub fn get(&self, slot: usize) -> Option<Operand<'a>> {
+        self.operands.get(slot).copied().flatten()
+    }
+
+    /// The tensor type of operand `slot`, if present.
+    pub fn get_ty(&self, slot: usize) -> Option<&'a TensorType> {
+        self.get(slot).and_then(|operand| operand.ty.as_tensor())
+    }
+
+    /// The tensor type of a required operand.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn ty(&self, slot: usize) -> Result<&'a TensorType, TypeError> {
+        self.get_ty(slot).ok_or_else(|| TypeError::Missing { slot, name: operand_name(self.op, slot) })
+    }
+
+    /// An error that operand `slot` is not what it must be.
+    pub fn expected(&self, slot: usize, expected: impl Into<String>) -> TypeError {
+        let got = self.get(slot).map_or("nothing".to_owned(), |operand| operand.ty.to_string());
+        TypeError::Operand { slot, name: operand_name(self.op, slot), got, expected: expected.into() }
+    }
+}
+
+fn operand_name(op: &Op, slot: usize) -> String {
+    let names = op.arity().names;
+    names.get(slot).or(names.last()).map_or_else(|| slot.to_string(), |name| (*name).to_owned())
+}
+
+/// The non-negative form of an axis of a value of `rank` axes.
+///
+/// # Errors
+/// If there is no such axis.
+pub fn resolve_axis(axis: i64, rank: usize) -> Result<usize, TypeError> {
+    let signed = i64::try_from(rank).unwrap_or(i64::MAX);
+    let resolved = if axis < 0 { axis.saturating_add(signed) } else { axis };
+    usize::try_from(resolved)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| TypeError::Attribute(format!("axis {axis} does not exist in a value of {rank} axes")))
+}
+
+/// The shape two operands broadcast to, by numpy's rule.
+///
+/// # Errors
+/// If two extents differ and neither is 1.
+pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, TypeError> {
+    let rank = a.len().max(b.len());
+    let one = Dim::Fixed(1);
+    let at = |shape: &[Dim], i: usize| (i + shape.len()).checked_sub(rank).map_or(one.clone(), |j| shape[j].clone());
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, Dim::Fixed(1)) => Ok(x),
+            (Dim::Fixed(1), y) => Ok(y),
+            (x, y) if x.differs(&y) => Err(TypeError::Shapes(format!("extents {x} and {y} do not broadcast"))),
+            (Dim::Fixed(n), _) | (_, Dim::Fixed(n)) => Ok(Dim::Fixed(n)),
+            (x, y) if x.same(&y) => Ok(x),
+            _ => Ok(Dim::Any),
+        })
+        .collect()
+}
+
+/// The number of results of an operator.
+pub fn result_count(op: &Op) -> usize {
+    match op {
+        Op::Return(_) => 0,
+        Op::Opaque(o) => o.results.len(),
+        Op::Split(s) => s.sizes.len(),
+        Op::Lstm(_) | Op::DynamicQuantizeLinear(_) => 3,
+        Op::Gru(_) | Op::Rnn(_) | Op::MaxPool(_) | Op::TopK(_) => 2,
+        _ => 1,
+    }
+}
+
+/// The result types of an operator.
+///
+/// # Errors
+/// [`TypeError`] if the operands do not fit.
+pub fn infer(op: &Op, operands: &[Option<Operand<'_>>]) -> Result<Vec<Type>, TypeError> {
+    let arity = op.arity();
+    if operands.len() > arity.names.len() && !arity.variadic {
+        return Err(TypeError::TooMany { got: operands.len(), max: arity.names.len() });
+    }
+    if let Some(slot) = (0..arity.required).find(|&slot| operands.get(slot).copied().flatten().is_none()) {
+        return Err(TypeError::Missing { slot, name: operand_name(op, slot) });
+    }
+    let args = Args { op, operands };
+    let unknown = operands.iter().flatten().any(|operand| *operand.ty == Type::Unknown);
+    let results = match op {
+        Op::Input(input) => vec![input.ty.clone()],
+        Op::Const(constant) => vec![constant.ty().into()],
+        Op::ConstHash(constant) => vec![constant.ty.clone().into()],
+        Op::Return(ret) if ret.names.len() != operands.len() => {
+            return Err(TypeError::Attribute(format!("{} names for {} results", ret.names.len(), operands.len())));
+        }
+        Op::Return(_) => Vec::new(),
+        Op::Opaque(opaque) => opaque.results.clone(),
+        _ if unknown => vec![Type::Unknown; result_count(op)],
+        _ => rule(op, &args)?.into_iter().map(Type::Tensor).collect(),
+    };
+    for ty in results.iter().filter_map(Type::as_tensor) {
+        let elements = ty.shape.iter().filter_map(Dim::fixed).try_fold(1usize, |n, d| n.checked_mul(d.max(1)));
+        if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+            return Err(TypeError::TooLarge(ty.to_string()));
+        }
+    }
+    debug_assert_eq!(results.len(), result_count(op), "{}", op.name());
+    Ok(results)
+}
+
+/// The rule of the operator itself; operands are counted and of known type.
+fn rule(op: &Op, args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
+    match op {
+        Op::Input(_) | Op::Const(_) | Op::ConstHash(_) | Op::Return(_) | Op::Opaque(_) => {
+            unreachable!("structural operators have no rule of their own")
+        }
+        Op::Unary(a) => a.infer(args),
+        Op::Binary(a) => a.infer(args),
+        Op::Variadic(a) => a.infer(args),
+        Op::Reduce(a) => a.infer(args),
+        Op::LeakyRelu(_)
+        | Op::Elu(_)
+        | Op::Celu(_)
+        | Op::Selu(_)
+        | Op::HardSigmoid(_)
+        | Op::ThresholdedRelu(_)
+        | Op::Shrink(_)
+        | Op::Gelu(_) => super::elementwise::infer_same(args),
+        Op::IsInf(a) => a.infer(args),
+        Op::Clip(a) => a.infer(args),
+        Op::Cast(a) => a.infer(args),
+        Op::Where(a) => a.infer(args),
+        Op::Mod(a) => a.infer(args),
+        Op::BitShift(a) => a.infer(args),
+        Op::Conv(a) => a.infer(args),
+        Op::ConvTranspose(a) => a.infer(args),
+        Op::MatMul(a) => a.infer(args),
+        Op::Gemm(a) => a.infer(args),
+        Op::Linear(a) => a.infer(args),
+        Op::Einsum(a) => a.infer(args),
+        Op::Rnn(a) => a.infer(args),
+        Op::Gru(a) => a.infer(args),
+        Op::Lstm(a) => a.infer(args),
+        Op::BatchNorm(a) => a.infer(args),
+        Op::InstanceNorm(a) => a.infer(args),
+        Op::LayerNorm(a) => a.infer(args),
+        Op::GroupNorm(a) => a.infer(args),
+        Op::RmsNorm(a) => a.infer(args),
+        Op::Lrn(a) => a.infer(args),
+        Op::LpNorm(a) => a.infer(args),
+        Op::Softmax(a) => a.infer(args),
+        Op::LogSoftmax(a) => a.infer(args),
+        Op::Hardmax(a) => a.infer(args),
+        Op::MaxPool(a) => a.infer(args),
+        Op::AveragePool(a) => a.infer(args),
+        Op::LpPool(a) => a.infer(args),
+        Op::GlobalAveragePool(a) => a.infer(args),
+        Op::GlobalMaxPool(a) => a.infer(args),
+        Op::ArgMax(a) => a.infer(args),
+        Op::ArgMin(a) => a.infer(args),
+        Op::TopK(a) => a.infer(args),
+        Op::CumSum(a) => a.infer(args),
+        Op::Reshape(a) => a.infer(args),
+        Op::Flatten(a) => a.infer(args),
+        Op::Squeeze(a) => a.infer(args),
+        Op::Unsqueeze(a) => a.infer(args),
+        Op::Transpose(a) => a.infer(args),
+        Op::Concat(a) => a.infer(args),
+        Op::Split(a) => a.infer(args),
+        Op::Slice(a) => a.infer(args),
+        Op::Pad(a) => a.infer(args),
+        Op::Expand(a) => a.infer(args),
+        Op::Tile(a) => a.infer(args),
+        Op::Gather(a) => a.infer(args),
+        Op::GatherElements(a) => a.infer(args),
+        Op::GatherNd(a) => a.infer(args),
+        Op::ScatterElements(a) => a.infer(args),
+        Op::ScatterNd(a) => a.infer(args),
+        Op::ShapeOf(a) => a.infer(args),
+        Op::Size(a) => a.infer(args),
+        Op::ConstantOfShape(a) => a.infer(args),
+        Op::Range(a) => a.infer(args),
+        Op::OneHot(a) => a.infer(args),
+        Op::NonZero(a) => a.infer(args),
+        Op::Resize(a) => a.infer(args),
+        Op::DepthToSpace(a) => a.infer(args),
+        Op::SpaceToDepth(a) => a.infer(args),
+        Op::Trilu(a) => a.infer(args),
+        Op::QuantizeLinear(a) => a.infer(args),
+        Op::DequantizeLinear(a) => a.infer(args),
+        Op::DynamicQuantizeLinear(a) => a.infer(args),
+        Op::QLinearConv(a) => a.infer(args),
+        Op::QLinearMatMul(a) => a.infer(args),
+        Op::ConvInteger(a) => a.infer(args),
+        Op::MatMulInteger(a) => a.infer(args),
+    }
+}
+
+/// What is known of the elements of the first result, if it is a small integer tensor of at most one
+/// axis that is not constant: shape arithmetic carried through dimensions that are still symbols.
+pub fn contents(op: &Op, operands: &[Option<Operand<'_>>], results: &[Type]) -> Option<Arc<[SymInt]>> {
+    let ty = results.first()?.as_tensor()?;
+    if !ty.dtype.is_int() || ty.rank() > 1 || ty.numel()? > MAX_CONTENTS || matches!(op, Op::Const(_)) {
+        return None;
+    }
+    let args = Args { op, operands };
+    super::shape::contents(op, &args, ty).filter(|c| Some(c.len()) == ty.numel()).map(Into::into)
+}
