@@ -1,5 +1,6 @@
 //! The pass manager, the analyses and the passes of optc.
 
+pub mod analysis;
 pub mod data;
 pub mod error;
 pub mod pass;

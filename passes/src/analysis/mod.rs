@@ -1,0 +1,7 @@
+//! Facts about whole graphs that passes and reports ask for.
+
+pub mod cost;
+pub mod entropy;
+
+pub use cost::{Cost, LayerCost, Totals};
+pub use entropy::entropy_bits;
