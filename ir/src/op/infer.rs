@@ -3,7 +3,7 @@
 //! Each operator's rule is `infer` on its attribute struct, in its family's file. A rule sees the types
 //! of its operands and, where an operand's elements decide a shape, what is known of them. It returns
 //! one type per result or says what does not fit. Rules are pure: the verifier runs them again and
-//! compares.
+//! compares. A result whose rank nothing tells is [`Type::Unknown`].
 //!
 //! Around every rule ([`infer`]): operand count is checked, unknown operand types give unknown result
 //! types, and results beyond [`MAX_ELEMENTS`] are refused, so rules may multiply dimensions freely as
@@ -206,7 +206,7 @@ pub fn infer(op: &Op, operands: &[Option<Operand<'_>>]) -> Result<Vec<Type>, Typ
         Op::Return(_) => Vec::new(),
         Op::Opaque(opaque) => opaque.results.clone(),
         _ if unknown => vec![Type::Unknown; result_count(op)],
-        _ => rule(op, &args)?.into_iter().map(Type::Tensor).collect(),
+        _ => rule(op, &args)?,
     };
     for ty in results.iter().filter_map(Type::as_tensor) {
         let elements = ty.shape.iter().filter_map(Dim::fixed).try_fold(1usize, |n, d| n.checked_mul(d.max(1)));
@@ -219,15 +219,15 @@ pub fn infer(op: &Op, operands: &[Option<Operand<'_>>]) -> Result<Vec<Type>, Typ
 }
 
 /// The rule of the operator itself; operands are counted and of known type.
-fn rule(op: &Op, args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
+fn rule(op: &Op, args: &Args<'_>) -> Result<Vec<Type>, TypeError> {
     match op {
         Op::Input(_) | Op::Const(_) | Op::ConstHash(_) | Op::Return(_) | Op::Opaque(_) => {
             unreachable!("structural operators have no rule of their own")
         }
-        Op::Unary(a) => a.infer(args),
-        Op::Binary(a) => a.infer(args),
-        Op::Variadic(a) => a.infer(args),
-        Op::Reduce(a) => a.infer(args),
+        Op::Unary(a) => types(a.infer(args)),
+        Op::Binary(a) => types(a.infer(args)),
+        Op::Variadic(a) => types(a.infer(args)),
+        Op::Reduce(a) => types(a.infer(args)),
         Op::LeakyRelu(_)
         | Op::Elu(_)
         | Op::Celu(_)
@@ -235,75 +235,80 @@ fn rule(op: &Op, args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
         | Op::HardSigmoid(_)
         | Op::ThresholdedRelu(_)
         | Op::Shrink(_)
-        | Op::Gelu(_) => super::elementwise::infer_same(args),
-        Op::IsInf(a) => a.infer(args),
-        Op::Clip(a) => a.infer(args),
-        Op::Cast(a) => a.infer(args),
-        Op::Where(a) => a.infer(args),
-        Op::Mod(a) => a.infer(args),
-        Op::BitShift(a) => a.infer(args),
-        Op::Conv(a) => a.infer(args),
-        Op::ConvTranspose(a) => a.infer(args),
-        Op::MatMul(a) => a.infer(args),
-        Op::Gemm(a) => a.infer(args),
-        Op::Linear(a) => a.infer(args),
-        Op::Einsum(a) => a.infer(args),
-        Op::Rnn(a) => a.infer(args),
-        Op::Gru(a) => a.infer(args),
-        Op::Lstm(a) => a.infer(args),
-        Op::BatchNorm(a) => a.infer(args),
-        Op::InstanceNorm(a) => a.infer(args),
-        Op::LayerNorm(a) => a.infer(args),
-        Op::GroupNorm(a) => a.infer(args),
-        Op::RmsNorm(a) => a.infer(args),
-        Op::Lrn(a) => a.infer(args),
-        Op::LpNorm(a) => a.infer(args),
-        Op::Softmax(a) => a.infer(args),
-        Op::LogSoftmax(a) => a.infer(args),
-        Op::Hardmax(a) => a.infer(args),
-        Op::MaxPool(a) => a.infer(args),
-        Op::AveragePool(a) => a.infer(args),
-        Op::LpPool(a) => a.infer(args),
-        Op::GlobalAveragePool(a) => a.infer(args),
-        Op::GlobalMaxPool(a) => a.infer(args),
-        Op::ArgMax(a) => a.infer(args),
-        Op::ArgMin(a) => a.infer(args),
-        Op::TopK(a) => a.infer(args),
-        Op::CumSum(a) => a.infer(args),
-        Op::Reshape(a) => a.infer(args),
-        Op::Flatten(a) => a.infer(args),
-        Op::Squeeze(a) => a.infer(args),
-        Op::Unsqueeze(a) => a.infer(args),
-        Op::Transpose(a) => a.infer(args),
-        Op::Concat(a) => a.infer(args),
-        Op::Split(a) => a.infer(args),
-        Op::Slice(a) => a.infer(args),
-        Op::Pad(a) => a.infer(args),
-        Op::Expand(a) => a.infer(args),
-        Op::Tile(a) => a.infer(args),
-        Op::Gather(a) => a.infer(args),
-        Op::GatherElements(a) => a.infer(args),
-        Op::GatherNd(a) => a.infer(args),
-        Op::ScatterElements(a) => a.infer(args),
-        Op::ScatterNd(a) => a.infer(args),
-        Op::ShapeOf(a) => a.infer(args),
-        Op::Size(a) => a.infer(args),
-        Op::ConstantOfShape(a) => a.infer(args),
-        Op::Range(a) => a.infer(args),
-        Op::OneHot(a) => a.infer(args),
-        Op::NonZero(a) => a.infer(args),
-        Op::Resize(a) => a.infer(args),
-        Op::DepthToSpace(a) => a.infer(args),
-        Op::SpaceToDepth(a) => a.infer(args),
-        Op::Trilu(a) => a.infer(args),
-        Op::QuantizeLinear(a) => a.infer(args),
-        Op::DequantizeLinear(a) => a.infer(args),
-        Op::DynamicQuantizeLinear(a) => a.infer(args),
-        Op::QLinearConv(a) => a.infer(args),
-        Op::QLinearMatMul(a) => a.infer(args),
-        Op::ConvInteger(a) => a.infer(args),
-        Op::MatMulInteger(a) => a.infer(args),
+        | Op::Gelu(_) => types(super::elementwise::infer_same(args)),
+        Op::IsInf(a) => types(a.infer(args)),
+        Op::Clip(a) => types(a.infer(args)),
+        Op::Cast(a) => types(a.infer(args)),
+        Op::Where(a) => types(a.infer(args)),
+        Op::Mod(a) => types(a.infer(args)),
+        Op::BitShift(a) => types(a.infer(args)),
+        Op::Conv(a) => types(a.infer(args)),
+        Op::ConvTranspose(a) => types(a.infer(args)),
+        Op::MatMul(a) => types(a.infer(args)),
+        Op::Gemm(a) => types(a.infer(args)),
+        Op::Linear(a) => types(a.infer(args)),
+        Op::Einsum(a) => types(a.infer(args)),
+        Op::Rnn(a) => types(a.infer(args)),
+        Op::Gru(a) => types(a.infer(args)),
+        Op::Lstm(a) => types(a.infer(args)),
+        Op::BatchNorm(a) => types(a.infer(args)),
+        Op::InstanceNorm(a) => types(a.infer(args)),
+        Op::LayerNorm(a) => types(a.infer(args)),
+        Op::GroupNorm(a) => types(a.infer(args)),
+        Op::RmsNorm(a) => types(a.infer(args)),
+        Op::Lrn(a) => types(a.infer(args)),
+        Op::LpNorm(a) => types(a.infer(args)),
+        Op::Softmax(a) => types(a.infer(args)),
+        Op::LogSoftmax(a) => types(a.infer(args)),
+        Op::Hardmax(a) => types(a.infer(args)),
+        Op::MaxPool(a) => types(a.infer(args)),
+        Op::AveragePool(a) => types(a.infer(args)),
+        Op::LpPool(a) => types(a.infer(args)),
+        Op::GlobalAveragePool(a) => types(a.infer(args)),
+        Op::GlobalMaxPool(a) => types(a.infer(args)),
+        Op::ArgMax(a) => types(a.infer(args)),
+        Op::ArgMin(a) => types(a.infer(args)),
+        Op::TopK(a) => types(a.infer(args)),
+        Op::CumSum(a) => types(a.infer(args)),
+        Op::Reshape(a) => types(a.infer(args)),
+        Op::Flatten(a) => types(a.infer(args)),
+        Op::Squeeze(a) => types(a.infer(args)),
+        Op::Unsqueeze(a) => types(a.infer(args)),
+        Op::Transpose(a) => types(a.infer(args)),
+        Op::Concat(a) => types(a.infer(args)),
+        Op::Split(a) => types(a.infer(args)),
+        Op::Slice(a) => types(a.infer(args)),
+        Op::Pad(a) => types(a.infer(args)),
+        Op::Expand(a) => types(a.infer(args)),
+        Op::Tile(a) => types(a.infer(args)),
+        Op::Gather(a) => types(a.infer(args)),
+        Op::GatherElements(a) => types(a.infer(args)),
+        Op::GatherNd(a) => types(a.infer(args)),
+        Op::ScatterElements(a) => types(a.infer(args)),
+        Op::ScatterNd(a) => types(a.infer(args)),
+        Op::ShapeOf(a) => types(a.infer(args)),
+        Op::Size(a) => types(a.infer(args)),
+        Op::ConstantOfShape(a) => types(a.infer(args)),
+        Op::Range(a) => types(a.infer(args)),
+        Op::OneHot(a) => types(a.infer(args)),
+        Op::NonZero(a) => types(a.infer(args)),
+        Op::Resize(a) => types(a.infer(args)),
+        Op::DepthToSpace(a) => types(a.infer(args)),
+        Op::SpaceToDepth(a) => types(a.infer(args)),
+        Op::Trilu(a) => types(a.infer(args)),
+        Op::QuantizeLinear(a) => types(a.infer(args)),
+        Op::DequantizeLinear(a) => types(a.infer(args)),
+        Op::DynamicQuantizeLinear(a) => types(a.infer(args)),
+        Op::QLinearConv(a) => types(a.infer(args)),
+        Op::QLinearMatMul(a) => types(a.infer(args)),
+        Op::ConvInteger(a) => types(a.infer(args)),
+        Op::MatMulInteger(a) => types(a.infer(args)),
     }
+}
+
+/// Rules that always know the rank of their results return tensor types; others return types.
+fn types<T: Into<Type>>(results: Result<Vec<T>, TypeError>) -> Result<Vec<Type>, TypeError> {
+    Ok(results?.into_iter().map(Into::into).collect())
 }
 
 /// What is known of the elements of the first result, if it is a small integer tensor of at most one
