@@ -314,10 +314,30 @@ impl Graph {
         Ok(node)
     }
 
+    /// Adds a node with the result types it claims to have, whether or not its operands fit: for readers
+    /// of graphs that the verifier will judge. Where nothing is claimed the type is inferred.
+    pub(crate) fn add_claiming(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        operands: &[Option<ValueId>],
+        claimed: &[Type],
+    ) -> NodeId {
+        let node = self.insert(name, op.into(), operands);
+        // A rule that fails leaves the types unknown.
+        let _ = self.retype(node);
+        for (result, ty) in self.dag[node.0].results.iter_mut().zip(claimed) {
+            if result.ty != *ty {
+                *result = ResultInfo { ty: ty.clone(), contents: None };
+            }
+        }
+        node
+    }
+
     /// Appends a result to the signature.
     pub fn add_result(&mut self, name: &str, value: ValueId) {
-        let at = self.operands(self.ret).len();
         let Op::Return(ret) = &mut self.dag[self.ret.0].op else { unreachable!("the return node holds Return") };
+        let at = ret.names.len();
         ret.names.push(name.to_owned());
         self.connect(value, self.ret, at);
         self.version += 1;

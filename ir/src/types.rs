@@ -114,7 +114,7 @@ impl Symbol {
 
 impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", crate::text::Name(&self.0))
+        write!(f, "{}", crate::text::Word(&self.0))
     }
 }
 
