@@ -29,7 +29,7 @@ pub enum PassError {
     },
     /// A graph that had to be run could not.
     #[error(transparent)]
-    Exec(#[from] ExecError),
+    Exec(#[from] Box<ExecError>),
     /// Data that had to be read could not.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -59,6 +59,12 @@ pub enum PassError {
         /// The largest relative error.
         error: f64,
     },
+}
+
+impl From<ExecError> for PassError {
+    fn from(error: ExecError) -> PassError {
+        Box::new(error).into()
+    }
 }
 
 /// A pipeline or an option that can't be understood.

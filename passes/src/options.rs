@@ -139,6 +139,11 @@ impl Options {
         Err(OptionError(format!("{}: unknown option {key}; {valid}", self.pass)))
     }
 
+    /// The keys asked for so far.
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
     /// An error about the value of an option.
     pub fn invalid(&self, key: &str, message: impl std::fmt::Display) -> OptionError {
         OptionError(format!("{}: option {key} {message}", self.pass))

@@ -26,12 +26,27 @@ pub trait Pass {
         String::new()
     }
 
+    /// The passes this one is made of, if it is a sequence repeated until nothing changes. The manager
+    /// then runs those, each with all its checks, instead of calling [`Pass::run`].
+    fn nested(&self) -> Option<Nested<'_>> {
+        None
+    }
+
     /// Transforms the graph. Rewires and adds; the manager deletes what is left unused.
     ///
     /// # Errors
     /// [`PassError`] if the pass can't do what it was asked to. A node it declines to touch is a `missed`
     /// remark, not an error.
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError>;
+}
+
+/// What a pass is made of.
+#[derive(Clone, Copy)]
+pub struct Nested<'a> {
+    /// The passes of one round, in order.
+    pub passes: &'a [Box<dyn Pass>],
+    /// Rounds end when one changes nothing, or after this many.
+    pub max_rounds: usize,
 }
 
 /// How far a pass may move the function a graph computes.
@@ -63,6 +78,8 @@ pub struct PassCx<'a> {
     pub data: Option<&'a dyn Dataset>,
     /// Where everything random starts from.
     pub seed: u64,
+    /// Told how far long work has come.
+    pub progress: Option<&'a dyn Fn(&Progress<'_>)>,
     pass: &'static str,
     remarks: Vec<Remark>,
     analyses: HashMap<TypeId, (u64, Rc<dyn Any>)>,
@@ -71,7 +88,7 @@ pub struct PassCx<'a> {
 impl<'a> PassCx<'a> {
     /// A context without data.
     pub fn new(backend: &'a dyn Backend) -> PassCx<'a> {
-        PassCx { backend, data: None, seed: 0, pass: "", remarks: Vec::new(), analyses: HashMap::new() }
+        PassCx { backend, data: None, seed: 0, progress: None, pass: "", remarks: Vec::new(), analyses: HashMap::new() }
     }
 
     /// Remarks from now on are by this pass. The manager calls it.
@@ -82,6 +99,14 @@ impl<'a> PassCx<'a> {
     /// The remarks so far, taken away.
     pub fn take_remarks(&mut self) -> Vec<Remark> {
         std::mem::take(&mut self.remarks)
+    }
+
+    /// Tells how far the pass has come: `done` of `total` steps, and what the next one is about. Long
+    /// passes call it often; it costs nothing where nobody listens.
+    pub fn step(&self, done: usize, total: usize, what: &str) {
+        if let Some(progress) = self.progress {
+            progress(&Progress { pass: self.pass, done, total, what });
+        }
     }
 
     /// States that the pass changed the graph at a node.
@@ -120,6 +145,19 @@ impl<'a> PassCx<'a> {
         self.analyses.insert(key, (graph.version(), fresh.clone()));
         fresh
     }
+}
+
+/// How far a pass has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The pass.
+    pub pass: &'static str,
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all; 0 if nobody knows.
+    pub total: usize,
+    /// What the next step is about: the name of a node, a phase. Empty at the start of a pass.
+    pub what: &'a str,
 }
 
 /// A fact about a whole graph that is worth keeping while the graph does not change.

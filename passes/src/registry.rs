@@ -1,0 +1,74 @@
+//! The one table of passes.
+
+use crate::error::OptionError;
+use crate::options::Options;
+use crate::pass::Pass;
+use crate::pipeline::{MAX_ROUNDS, simplify};
+use crate::simplify::{EliminateDeadCode, FoldBatchNorm};
+
+/// One row of the table.
+pub struct PassInfo {
+    /// The name, as [`Pass::name`] gives it.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// The options it takes.
+    pub options: &'static [OptionInfo],
+    /// Makes the pass. Every option has a default.
+    pub from_options: fn(&mut Options) -> Result<Box<dyn Pass>, OptionError>,
+}
+
+/// One option of a pass, for help texts.
+pub struct OptionInfo {
+    /// The key.
+    pub key: &'static str,
+    /// The default as it would be written; empty if the option is off by default.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// Every pass there is.
+pub static PASSES: &[PassInfo] = &[
+    PassInfo {
+        name: "simplify",
+        summary: "repeats all simplifying passes until nothing changes",
+        options: &[OptionInfo { key: "rounds", default: "8", help: "the most rounds" }],
+        from_options: |o| Ok(Box::new(simplify(o.take_or("rounds", MAX_ROUNDS)?))),
+    },
+    PassInfo {
+        name: "fold-batch-norm",
+        summary: "folds batch normalisation into the convolution or linear layer next to it",
+        options: &[],
+        from_options: |_| Ok(Box::new(FoldBatchNorm)),
+    },
+    PassInfo {
+        name: "eliminate-dead-code",
+        summary: "deletes nodes no result depends on",
+        options: &[],
+        from_options: |_| Ok(Box::new(EliminateDeadCode)),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_tells_the_truth() {
+        for info in PASSES {
+            let mut options = Options::none(info.name);
+            let pass = (info.from_options)(&mut options).expect("every option has a default");
+            assert_eq!(pass.name(), info.name);
+            assert_eq!(pass.options(), "", "{}: defaults are not written", info.name);
+            let listed: Vec<&str> = info.options.iter().map(|option| option.key).collect();
+            assert_eq!(options.known(), listed, "{}: the help lists what the pass asks for", info.name);
+            let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(info.name.chars().all(kebab), "{}", info.name);
+        }
+        let mut names: Vec<&str> = PASSES.iter().map(|info| info.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PASSES.len(), "names are unique");
+    }
+}

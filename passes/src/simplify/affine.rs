@@ -1,0 +1,194 @@
+//! Folding a per-channel affine map `k·y + d` into the layer before or after it.
+//!
+//! Shared by the passes that find such maps. All arithmetic is in `f64`, rounded once to the type of the
+//! layer; nothing is changed unless every new weight is finite.
+
+use optc_ir::op::{Act, AutoPad, Conv};
+use optc_ir::{Constant, DType, Data, Graph, NodeId, Op, Tensor};
+
+/// `k[c]·y + d[c]` for each channel `c`.
+pub(crate) struct Affine {
+    pub(crate) k: Vec<f64>,
+    pub(crate) d: Vec<f64>,
+}
+
+/// Whether a node is a layer that could take such a map in.
+pub(crate) fn is_layer(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_))
+}
+
+/// The axis of channels of a layer's result of this rank: what an affine map must vary along.
+pub(crate) fn channel_axis(op: &Op, rank: usize) -> Option<usize> {
+    let axis = if matches!(op, Op::Linear(_)) { rank.checked_sub(1)? } else { 1 };
+    (axis < rank).then_some(axis)
+}
+
+/// Replaces `layer(x)` by `k·layer(x) + d`: weights times `k`, bias times `k` plus `d`.
+///
+/// # Errors
+/// Why it can't be done; the graph is unchanged then.
+pub(crate) fn fold_after(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
+    let act = match graph.op(layer) {
+        Op::Conv(conv) => conv.act,
+        Op::ConvTranspose(conv) => conv.act,
+        Op::Linear(linear) => linear.act,
+        op => return Err(format!("{} is no layer with weights", op.name())),
+    };
+    if act != Act::None {
+        return Err("the layer before has an activation".to_owned());
+    }
+    let weights = Weights::read(graph, layer)?;
+    if weights.outputs() != Some(map.k.len()) {
+        return Err("the number of channels differs".to_owned());
+    }
+    let scaled = weights.map(|w, output, _| w * map.k[output]);
+    let old = weights.bias.clone().unwrap_or_else(|| vec![0.0; map.k.len()]);
+    let bias: Vec<f64> = old.iter().zip(map.k.iter().zip(&map.d)).map(|(b, (k, d))| b * k + d).collect();
+    let keep_bias = weights.bias.is_some() || bias.iter().any(|&b| b != 0.0);
+    weights.write(graph, scaled, keep_bias.then_some(bias))
+}
+
+/// Replaces `layer(k·x + d)` by `layer(x)`: weights times `k` of their input channel; `d` goes into the
+/// bias through the weights, which zeros padded at the borders would not.
+///
+/// # Errors
+/// Why it can't be done; the graph is unchanged then.
+pub(crate) fn fold_before(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
+    let shifts = map.d.iter().any(|&d| d != 0.0);
+    match graph.op(layer) {
+        Op::Conv(conv) if shifts && is_padded(conv) => {
+            return Err("the layer after pads with zeros".to_owned());
+        }
+        Op::ConvTranspose(_) if shifts => return Err("a shift before a transposed convolution".to_owned()),
+        _ => {}
+    }
+    let weights = Weights::read(graph, layer)?;
+    if weights.inputs() != Some(map.k.len()) {
+        return Err("the number of channels differs".to_owned());
+    }
+    let scaled = weights.map(|w, _, input| w * map.k[input]);
+    let mut bias = weights.bias.clone();
+    if shifts {
+        let outputs = weights.outputs().ok_or("the weights have no channels")?;
+        let sums = bias.get_or_insert_with(|| vec![0.0; outputs]);
+        weights.for_each(|w, output, input| sums[output] += w * map.d[input]);
+    }
+    weights.write(graph, scaled, bias)
+}
+
+fn is_padded(conv: &Conv) -> bool {
+    match conv.auto_pad {
+        AutoPad::Explicit => conv.pads.iter().any(|&p| p != 0),
+        AutoPad::Valid => false,
+        AutoPad::SameUpper | AutoPad::SameLower => true,
+    }
+}
+
+/// A constant that is the same along all axes of a value of `rank` axes but `axis`, where it has `channels`
+/// elements or one: those elements, one per channel.
+pub(crate) fn per_channel(constant: &Constant, rank: usize, axis: usize, channels: usize) -> Option<Vec<f64>> {
+    let shape = constant.shape();
+    if !constant.dtype().is_float() || shape.len() > rank {
+        return None;
+    }
+    let offset = rank - shape.len();
+    let uniform = |(i, &n): (usize, &usize)| n == 1 || (i + offset == axis && n == channels);
+    if !shape.iter().enumerate().all(uniform) {
+        return None;
+    }
+    let elements = constant.decode().data().to_f64();
+    match elements.as_slice() {
+        [x] => Some(vec![*x; channels]),
+        all => (all.len() == channels).then_some(elements),
+    }
+}
+
+/// Weights and bias of a layer, seen as `outputs × inputs × window`.
+struct Weights {
+    layer: NodeId,
+    dtype: DType,
+    shape: Vec<usize>,
+    elements: Vec<f64>,
+    bias: Option<Vec<f64>>,
+    group: usize,
+    /// Input channels come first, as in a transposed convolution.
+    transposed: bool,
+}
+
+impl Weights {
+    fn read(graph: &Graph, layer: NodeId) -> Result<Weights, String> {
+        let (group, transposed) = match graph.op(layer) {
+            Op::Conv(conv) => (conv.group, false),
+            Op::ConvTranspose(conv) => (conv.group, true),
+            Op::Linear(_) => (1, false),
+            op => return Err(format!("{} is no layer with weights", op.name())),
+        };
+        let weight = graph.operand(layer, 1).ok_or("the layer has no weights")?;
+        let constant = graph.constant(weight).ok_or("the weights are not constant")?;
+        if graph.sole_user(weight) != Some(layer) {
+            return Err("the weights have another user".to_owned());
+        }
+        if !constant.dtype().is_float() || constant.shape().len() < 2 || group == 0 {
+            return Err("the weights are not a float matrix".to_owned());
+        }
+        let bias = match graph.operand(layer, 2) {
+            None => None,
+            Some(bias) => {
+                let bias = graph.constant(bias).ok_or("the bias is not constant")?;
+                Some(bias.decode().data().to_f64())
+            }
+        };
+        let (shape, data) = constant.decode().into_parts();
+        Ok(Weights { layer, dtype: data.dtype(), shape, elements: data.to_f64(), bias, group, transposed })
+    }
+
+    fn outputs(&self) -> Option<usize> {
+        let outputs = if self.transposed { self.shape[1].checked_mul(self.group) } else { Some(self.shape[0]) };
+        outputs.filter(|&n| n > 0 && self.bias.as_ref().is_none_or(|b| b.len() == n))
+    }
+
+    fn inputs(&self) -> Option<usize> {
+        let inputs = if self.transposed { Some(self.shape[0]) } else { self.shape[1].checked_mul(self.group) };
+        inputs.filter(|&n| n > 0 && n.is_multiple_of(self.group))
+    }
+
+    /// Calls `f(weight, output channel, input channel)` on each weight.
+    fn for_each(&self, mut f: impl FnMut(f64, usize, usize)) {
+        let (rows, columns) = (self.shape[0], self.shape[1]);
+        let window: usize = self.shape[2..].iter().product();
+        // Rows of one group are neighbours; a column counts within the group of its row.
+        let rows_per_group = rows.div_ceil(self.group).max(1);
+        if window == 0 {
+            return;
+        }
+        for (i, chunk) in self.elements.chunks_exact(window).enumerate() {
+            let (row, column) = (i / columns, i % columns);
+            let other = row / rows_per_group * columns + column;
+            let (output, input) = if self.transposed { (other, row) } else { (row, other) };
+            for &w in chunk {
+                f(w, output, input);
+            }
+        }
+    }
+
+    fn map(&self, f: impl Fn(f64, usize, usize) -> f64) -> Vec<f64> {
+        let mut mapped = Vec::with_capacity(self.elements.len());
+        self.for_each(|w, output, input| mapped.push(f(w, output, input)));
+        mapped
+    }
+
+    fn write(&self, graph: &mut Graph, elements: Vec<f64>, bias: Option<Vec<f64>>) -> Result<(), String> {
+        let round = |elements: Vec<f64>| {
+            let data = Data::from_f64(self.dtype, elements);
+            let finite = data.to_f64().iter().all(|x| x.is_finite());
+            finite.then_some(data).ok_or("the product would not be finite")
+        };
+        let weight = Tensor::new(self.shape.clone(), round(elements)?);
+        let bias = bias.map(|b| Ok::<_, String>(Tensor::new([b.len()], round(b)?))).transpose()?;
+        graph.set_constant_operand(self.layer, 1, Constant::dense(weight));
+        if let Some(bias) = bias {
+            graph.set_constant_operand(self.layer, 2, Constant::dense(bias));
+        }
+        Ok(())
+    }
+}

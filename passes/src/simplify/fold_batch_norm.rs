@@ -1,0 +1,89 @@
+//! Folds an inference-mode `batch_norm` into the layer before it, or the layer after it.
+//!
+//! With `k = scale / √(var + ε)` and `d = b − mean·k` per channel, the normalisation is `k·y + d`. After a
+//! layer, `k·(w∗x + c) + d` is `(k·w)∗x + (k·c + d)`; before one, `w∗(k·x + d)` is `(w·k)∗x + w∗d`.
+//!
+//! **Applies when** all parameters are constant and the layer (`conv`, `conv_transpose`, or `linear` on
+//! matrices) is the only user of what it folds: before it, the layer must have no activation; after
+//! it, a convolution must not pad, as zeros beyond the border would be shifted too.
+//!
+//! Rounding only: products and sums are reassociated.
+
+use optc_ir::{Graph, NodeId, Op};
+
+use super::affine::{self, Affine};
+use crate::error::PassError;
+use crate::pass::{Effect, Pass, PassCx};
+use crate::rewrite::{bypass, detach};
+
+/// The pass; see the module.
+pub struct FoldBatchNorm;
+
+impl Pass for FoldBatchNorm {
+    fn name(&self) -> &'static str {
+        "fold-batch-norm"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Rounding
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        for bn in graph.topo_order() {
+            let Op::BatchNorm(attrs) = graph.op(bn) else { continue };
+            let Some(map) = affine_of(graph, bn, attrs.eps) else {
+                cx.missed(graph, bn, "a parameter is not a finite constant");
+                continue;
+            };
+            match fold(graph, bn, &map) {
+                Ok(layer) => cx.applied(graph, bn, format_args!("folded into {}", graph.name(layer))),
+                Err(reason) => cx.missed(graph, bn, reason),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Folds the map of a node into a neighbour, which is returned, and bypasses the node.
+pub(super) fn fold(graph: &mut Graph, node: NodeId, map: &Affine) -> Result<NodeId, String> {
+    let x = graph.operand(node, 0).ok_or("there is no operand")?;
+    let rank = graph.ty(x).shape().map_or(0, <[_]>::len);
+    // A linear layer on more than a matrix has its channels on the last axis, a batch norm on axis 1.
+    let fits = |graph: &Graph, layer: NodeId| {
+        affine::is_layer(graph.op(layer)) && affine::channel_axis(graph.op(layer), rank) == Some(1)
+    };
+    let before = if !fits(graph, x.node) {
+        Err("no layer before or after it can take it in".to_owned())
+    } else if graph.sole_user(x) != Some(node) {
+        Err(format!("{} has another user", graph.name(x.node)))
+    } else {
+        affine::fold_after(graph, x.node, map)
+    };
+    let reason = match before {
+        Ok(()) => {
+            bypass(graph, node, x);
+            return Ok(x.node);
+        }
+        Err(reason) => reason,
+    };
+    match graph.sole_user(node.into()) {
+        Some(user) if fits(graph, user) && graph.operand(user, 0) == Some(node.into()) => {
+            affine::fold_before(graph, user, map)?;
+            graph.set_operand(user, 0, Some(x));
+            detach(graph, node);
+            Ok(user)
+        }
+        _ => Err(reason),
+    }
+}
+
+fn affine_of(graph: &Graph, bn: NodeId, eps: f32) -> Option<Affine> {
+    let vector = |slot| {
+        let elements = graph.constant_operand(bn, slot)?.decode().data().to_f64();
+        elements.iter().all(|x| x.is_finite()).then_some(elements)
+    };
+    let (scale, b, mean, var) = (vector(1)?, vector(2)?, vector(3)?, vector(4)?);
+    let k: Vec<f64> = scale.iter().zip(&var).map(|(s, v)| s / (v + f64::from(eps)).sqrt()).collect();
+    let d: Vec<f64> = b.iter().zip(mean.iter().zip(&k)).map(|(b, (m, k))| b - m * k).collect();
+    (k.len() == d.len() && k.iter().chain(&d).all(|x| x.is_finite())).then_some(Affine { k, d })
+}
