@@ -151,6 +151,14 @@ impl Graph {
             .map(|edge| ValueId { node: NodeId(edge.source()), result: edge.weight().result })
     }
 
+    /// An operand slot that more than one edge fills; a bug if there is any.
+    pub(crate) fn doubled_operand(&self, node: NodeId) -> Option<usize> {
+        let edges = self.dag.edges_directed(node.0, Direction::Incoming);
+        let mut slots: Vec<_> = edges.map(|edge| usize::from(edge.weight().operand)).collect();
+        slots.sort_unstable();
+        slots.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    }
+
     /// Who uses a value, and in which slot; sorted.
     pub fn uses(&self, value: ValueId) -> Vec<(NodeId, usize)> {
         let mut uses: Vec<_> = self
@@ -172,16 +180,17 @@ impl Graph {
         }
     }
 
-    /// The type of a value.
+    /// The type of a value; unknown if its node has no such result.
     pub fn ty(&self, value: impl Into<ValueId>) -> &Type {
         let value = value.into();
-        &self.dag[value.node.0].results[usize::from(value.result)].ty
+        let results = &self.dag[value.node.0].results;
+        results.get(usize::from(value.result)).map_or(&Type::Unknown, |result| &result.ty)
     }
 
     /// What is known of the elements of a small integer value that is not constant.
     pub fn contents(&self, value: impl Into<ValueId>) -> Option<&[SymInt]> {
         let value = value.into();
-        self.dag[value.node.0].results[usize::from(value.result)].contents.as_deref()
+        self.dag[value.node.0].results.get(usize::from(value.result))?.contents.as_deref()
     }
 
     /// The number of results of a node.
@@ -492,7 +501,7 @@ impl Graph {
         unique
     }
 
-    fn connect(&mut self, value: ValueId, node: NodeId, at: usize) {
+    pub(crate) fn connect(&mut self, value: ValueId, node: NodeId, at: usize) {
         self.dag.add_edge(value.node.0, node.0, Use { result: value.result, operand: slot(at) });
     }
 

@@ -159,7 +159,7 @@ impl Encoding {
     }
 }
 impl Constant {
-    fn validate(&self) -> Result<(), ConstantError> {
+    pub(crate) fn validate(&self) -> Result<(), ConstantError> {
         Ok(())
     }
     /// Bytes.

@@ -112,14 +112,17 @@ impl<'a> Printer<'a> {
             }
             _ => {
                 push(&mut out, format_args!("{}({})", op.name(), self.operands(node)));
-                let fields = match op {
-                    Op::Opaque(opaque) => self.opaque_fields(opaque),
-                    _ => op.fields(),
-                };
-                write_fields(&mut out, &fields);
+                write_fields(&mut out, &self.fields(node));
                 push(&mut out, format_args!(" : {}", self.types(node)));
             }
         }
+        out
+    }
+
+    /// The operator of a node and its attributes, without operands: `conv {strides=[2, 2]}`.
+    pub fn operator(&self, node: NodeId) -> String {
+        let mut out = self.graph.op(node).name().to_owned();
+        write_fields(&mut out, &self.fields(node));
         out
     }
 
@@ -155,6 +158,13 @@ impl<'a> Printer<'a> {
     fn operands(&self, node: NodeId) -> String {
         let operands = self.graph.operands(node);
         join(operands.into_iter().map(|value| value.map_or("_".to_owned(), |value| self.value(value))))
+    }
+
+    fn fields(&self, node: NodeId) -> Vec<(&'static str, AttrValue)> {
+        match self.graph.op(node) {
+            Op::Opaque(opaque) => self.opaque_fields(opaque),
+            op => op.fields(),
+        }
     }
 
     fn opaque_fields(&self, opaque: &Opaque) -> Vec<(&'static str, AttrValue)> {
