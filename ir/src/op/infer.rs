@@ -14,10 +14,13 @@ use std::sync::Arc;
 use super::Op;
 use crate::constant::Constant;
 use crate::error::TypeError;
-use crate::types::{Dim, MAX_ELEMENTS, Symbol, TensorType, Type};
+use crate::types::{DType, Dim, MAX_ELEMENTS, Symbol, TensorType, Type};
 
 /// Beyond this many elements nothing is known of a value's contents.
 pub const MAX_CONTENTS: usize = 256;
+
+/// The most axes an operator's result may have. It bounds graphs whose operators multiply axes.
+pub const MAX_RANK: usize = 256;
 
 /// What is known of one integer element.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +83,10 @@ impl Operand<'_> {
         if constant.shape().len() > 1 || constant.len() > MAX_CONTENTS || constant.dtype().is_float() {
             return None;
         }
-        Some(constant.decode().data().to_i64()?.into_iter().map(SymInt::Int).collect())
+        let unsigned = constant.dtype() == DType::U64;
+        // Unsigned elements beyond i64 come back negative: nothing is known of them.
+        let known = |n: i64| if unsigned && n < 0 { SymInt::Any } else { SymInt::Int(n) };
+        Some(constant.decode().data().to_i64()?.into_iter().map(known).collect())
     }
 
     /// The elements, if all are known.
@@ -107,6 +113,11 @@ impl<'a> Args<'a> {
         self.operands.is_empty()
     }
 
+    /// The operator.
+    pub fn op(&self) -> &'a Op {
+        self.op
+    }
+
     /// Operand `slot`, if present.
     pub fn get(&self, slot: usize) -> Option<Operand<'a>> {
         self.operands.get(slot).copied().flatten()
@@ -125,6 +136,92 @@ impl<'a> Args<'a> {
         self.get_ty(slot).ok_or_else(|| TypeError::Missing { slot, name: operand_name(self.op, slot) })
     }
 
+    /// The tensor type of a required operand whose element type must satisfy `fits`.
+    ///
+    /// # Errors
+    /// If it is missing or of another element type.
+    pub fn typed(
+        &self,
+        slot: usize,
+        fits: impl Fn(DType) -> bool,
+        expected: &str,
+    ) -> Result<&'a TensorType, TypeError> {
+        let ty = self.ty(slot)?;
+        if fits(ty.dtype) { Ok(ty) } else { Err(self.expected(slot, expected)) }
+    }
+
+    /// The tensor type of a required operand of floating-point elements.
+    ///
+    /// # Errors
+    /// If it is missing or of another element type.
+    pub fn float(&self, slot: usize) -> Result<&'a TensorType, TypeError> {
+        self.typed(slot, DType::is_float, "a floating-point type")
+    }
+
+    /// The tensor type of a required operand of numbers that operators compute with: floats, and integers
+    /// of at least 8 bits.
+    ///
+    /// # Errors
+    /// If it is missing or of another element type.
+    pub fn numeric(&self, slot: usize) -> Result<&'a TensorType, TypeError> {
+        self.typed(slot, is_numeric, "a numeric type of at least 8 bits")
+    }
+
+    /// The tensor type of a required operand of integers.
+    ///
+    /// # Errors
+    /// If it is missing or of another element type.
+    pub fn int(&self, slot: usize) -> Result<&'a TensorType, TypeError> {
+        self.typed(slot, DType::is_int, "an integer type")
+    }
+
+    /// The tensor type of a required operand whose element type must be that of operand `other`.
+    ///
+    /// # Errors
+    /// If one is missing or the element types differ.
+    pub fn same_dtype(&self, slot: usize, other: usize) -> Result<&'a TensorType, TypeError> {
+        let dtype = self.ty(other)?.dtype;
+        self.typed(slot, |d| d == dtype, &format!("elements of type {dtype}"))
+    }
+
+    /// What is known of the elements of a required integer vector; `None` if not even their number is.
+    ///
+    /// # Errors
+    /// If it is missing, no vector of integers, or longer than any shape.
+    pub fn int_vector(&self, slot: usize) -> Result<Option<Vec<SymInt>>, TypeError> {
+        let ty = self.int(slot)?;
+        let [len] = ty.shape.as_slice() else { return Err(self.expected(slot, "a vector of integers")) };
+        if let Some(known) = self.get(slot).and_then(|operand| operand.sym_ints()) {
+            return Ok(Some(known));
+        }
+        match len.fixed() {
+            Some(n) if n > MAX_CONTENTS => Err(self.expected(slot, format!("at most {MAX_CONTENTS} elements"))),
+            Some(n) => Ok(Some(vec![SymInt::Any; n])),
+            None => Ok(None),
+        }
+    }
+
+    /// The tensor type of a required operand of one element.
+    ///
+    /// # Errors
+    /// If it is missing or holds another number of elements.
+    pub fn scalar(&self, slot: usize) -> Result<&'a TensorType, TypeError> {
+        let ty = self.ty(slot)?;
+        let one = ty.rank() <= 1 && ty.shape.iter().all(|d| !d.differs(&Dim::Fixed(1)));
+        if one { Ok(ty) } else { Err(self.expected(slot, "a scalar")) }
+    }
+
+    /// What is known of a required integer scalar.
+    ///
+    /// # Errors
+    /// If it is missing or no integer scalar.
+    pub fn int_scalar(&self, slot: usize) -> Result<SymInt, TypeError> {
+        self.int(slot)?;
+        self.scalar(slot)?;
+        let known = self.get(slot).and_then(|operand| operand.sym_ints());
+        Ok(known.and_then(|k| k.into_iter().next()).unwrap_or(SymInt::Any))
+    }
+
     /// An error that operand `slot` is not what it must be.
     pub fn expected(&self, slot: usize, expected: impl Into<String>) -> TypeError {
         let got = self.get(slot).map_or("nothing".to_owned(), |operand| operand.ty.to_string());
@@ -135,6 +232,11 @@ impl<'a> Args<'a> {
 fn operand_name(op: &Op, slot: usize) -> String {
     let names = op.arity().names;
     names.get(slot).or(names.last()).map_or_else(|| slot.to_string(), |name| (*name).to_owned())
+}
+
+/// Whether operators compute with this type: a float, or an integer of at least 8 bits.
+pub fn is_numeric(dtype: DType) -> bool {
+    dtype != DType::Bool && dtype.bits() >= 8
 }
 
 /// The non-negative form of an axis of a value of `rank` axes.
@@ -148,6 +250,42 @@ pub fn resolve_axis(axis: i64, rank: usize) -> Result<usize, TypeError> {
         .ok()
         .filter(|&a| a < rank)
         .ok_or_else(|| TypeError::Attribute(format!("axis {axis} does not exist in a value of {rank} axes")))
+}
+
+/// The non-negative forms of axes of a value of `rank` axes.
+///
+/// # Errors
+/// If one does not exist or occurs twice.
+pub fn resolve_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, TypeError> {
+    let mut seen = vec![false; rank];
+    axes.iter()
+        .map(|&axis| {
+            let resolved = resolve_axis(axis, rank)?;
+            if std::mem::replace(&mut seen[resolved], true) {
+                return Err(TypeError::Attribute(format!("axis {axis} is given twice")));
+            }
+            Ok(resolved)
+        })
+        .collect()
+}
+
+/// The number of elements of a shape, as far as it is known: a factor 1 says nothing, a factor 0 all.
+///
+/// # Errors
+/// If it exceeds [`MAX_ELEMENTS`].
+pub fn product(dims: &[Dim]) -> Result<Dim, TypeError> {
+    if dims.contains(&Dim::Fixed(0)) {
+        return Ok(Dim::Fixed(0));
+    }
+    let fixed = dims.iter().filter_map(Dim::fixed).try_fold(1usize, usize::checked_mul);
+    let fixed = fixed.filter(|&n| n <= MAX_ELEMENTS);
+    let fixed = fixed.ok_or_else(|| TypeError::Shapes("a product of extents is too large".to_owned()))?;
+    let mut open = dims.iter().filter(|d| d.fixed().is_none());
+    Ok(match (fixed, open.next(), open.next()) {
+        (n, None, _) => Dim::Fixed(n),
+        (1, Some(dim), None) => dim.clone(),
+        _ => Dim::Any,
+    })
 }
 
 /// The shape two operands broadcast to, by numpy's rule.
@@ -206,7 +344,13 @@ pub fn infer(op: &Op, operands: &[Option<Operand<'_>>]) -> Result<Vec<Type>, Typ
         Op::Return(_) => Vec::new(),
         Op::Opaque(opaque) => opaque.results.clone(),
         _ if unknown => vec![Type::Unknown; result_count(op)],
-        _ => rule(op, &args)?,
+        _ => {
+            let results = rule(op, &args)?;
+            if let Some(ty) = results.iter().filter_map(Type::as_tensor).find(|ty| ty.rank() > MAX_RANK) {
+                return Err(TypeError::Shapes(format!("a result of {} axes has too many", ty.rank())));
+            }
+            results
+        }
     };
     for ty in results.iter().filter_map(Type::as_tensor) {
         let elements = ty.shape.iter().filter_map(Dim::fixed).try_fold(1usize, |n, d| n.checked_mul(d.max(1)));
@@ -315,9 +459,9 @@ fn types<T: Into<Type>>(results: Result<Vec<T>, TypeError>) -> Result<Vec<Type>,
 /// axis that is not constant: shape arithmetic carried through dimensions that are still symbols.
 pub fn contents(op: &Op, operands: &[Option<Operand<'_>>], results: &[Type]) -> Option<Arc<[SymInt]>> {
     let ty = results.first()?.as_tensor()?;
-    if !ty.dtype.is_int() || ty.rank() > 1 || ty.numel()? > MAX_CONTENTS || matches!(op, Op::Const(_)) {
+    if ty.dtype.is_float() || ty.rank() > 1 || ty.numel()? > MAX_CONTENTS || matches!(op, Op::Const(_)) {
         return None;
     }
     let args = Args { op, operands };
-    super::shape::contents(op, &args, ty).filter(|c| Some(c.len()) == ty.numel()).map(Into::into)
+    super::shape::contents::contents(op, &args, ty).filter(|c| Some(c.len()) == ty.numel()).map(Into::into)
 }

@@ -17,6 +17,8 @@ pub mod reduce;
 pub mod rnn;
 pub mod shape;
 pub mod structure;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

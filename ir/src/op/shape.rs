@@ -1,5 +1,13 @@
 //! Operators that move elements or compute with shapes.
 
+pub(crate) mod contents;
+mod layout;
+mod make;
+mod reshape;
+pub(crate) mod resize;
+mod select;
+pub(crate) mod slice;
+
 use super::attr::{attrs, words};
 use crate::types::DType;
 
@@ -252,142 +260,3 @@ attrs! {
         upper: bool = true,
     }
 }
-
-// STUB-BEGIN
-use super::infer::Args;
-use crate::error::TypeError;
-use crate::types::TensorType;
-impl Reshape {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Flatten {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Squeeze {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Unsqueeze {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Transpose {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Concat {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Split {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Slice {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Pad {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Expand {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Tile {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Gather {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl GatherElements {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl GatherNd {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl ScatterElements {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl ScatterNd {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl ShapeOf {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Size {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl ConstantOfShape {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Range {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl OneHot {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl NonZero {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Resize {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl DepthToSpace {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl SpaceToDepth {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-impl Trilu {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
-    }
-}
-pub(super) fn contents(_op: &super::Op, _args: &Args<'_>, _ty: &TensorType) -> Option<Vec<super::infer::SymInt>> {
-    None
-}
-// STUB-END
