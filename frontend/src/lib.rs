@@ -1,1 +1,16 @@
-//! frontend
+//! optc: an optimizing compiler for neural networks. ONNX in, a smaller and faster model out.
+//!
+//! This crate is the front door: file formats, data, reports and the command line. It is the only one
+//! that reads and writes files. The others are re-exported, so that a program which embeds optc needs
+//! this dependency alone.
+
+pub use optc_codegen as codegen;
+pub use optc_ir as ir;
+pub use optc_passes as passes;
+
+pub mod data;
+pub mod error;
+pub mod files;
+pub mod measure;
+
+pub use error::Error;
