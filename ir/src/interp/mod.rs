@@ -4,7 +4,9 @@
 //! every other backend. [`eval`] runs the operator's type rule on the actual operands first, so the
 //! functions in the family files see only operands that fit.
 
+mod act;
 mod conv;
+mod einsum;
 mod elementwise;
 mod linear;
 mod norm;
@@ -13,6 +15,8 @@ mod quant;
 mod reduce;
 mod rnn;
 mod shape;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,11 @@
 //! Convolutions.
 
 use super::attr::{Attr, AttrValue, attrs, words};
+use super::expect;
+use super::infer::Args;
+use super::window::Window;
+use crate::error::TypeError;
+use crate::types::{Dim, TensorType};
 
 words! {
     /// How borders are padded when not by explicit numbers.
@@ -153,18 +158,187 @@ attrs! {
     }
 }
 
-// STUB-BEGIN
-use super::infer::Args;
-use crate::error::TypeError;
-use crate::types::TensorType;
+/// What decides the shape of a convolution, whatever its elements are.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution<'a> {
+    /// Step of the window along each spatial axis; empty means ones.
+    pub strides: &'a [usize],
+    /// Border added: all beginnings, then all ends; empty means zeros.
+    pub pads: &'a [usize],
+    /// Distance of neighbouring kernel elements; empty means ones.
+    pub dilations: &'a [usize],
+    /// Channels are split into this many independent groups.
+    pub group: usize,
+    /// Takes the place of `pads` unless `explicit`.
+    pub auto_pad: AutoPad,
+}
+
+impl Convolution<'_> {
+    /// The shape of the result for operand `x` (`[N, C, spatial…]`) and kernel `w`
+    /// (`[O, C/group, kernel…]`).
+    ///
+    /// # Errors
+    /// If the attributes do not fit these shapes.
+    pub fn out_shape(&self, x: &[Dim], w: &[Dim]) -> Result<Vec<Dim>, TypeError> {
+        check_ranks(x, w)?;
+        check_group(self.group)?;
+        let channels = w[1].fixed().map_or(Dim::Any, |c| c.checked_mul(self.group).map_or(Dim::Any, Dim::Fixed));
+        if x[1].differs(&channels) || !divides(self.group, &x[1]) {
+            let (c, per_group, group) = (&x[1], &w[1], self.group);
+            let message = format!("{c} channels do not fit {group} groups and a kernel of {per_group} channels");
+            return Err(TypeError::Shapes(message));
+        }
+        if !divides(self.group, &w[0]) {
+            let message = format!("{} result channels do not fit {} groups", w[0], self.group);
+            return Err(TypeError::Shapes(message));
+        }
+        let spatial = self.window(&w[2..]).out_shape(&x[2..])?;
+        Ok([x[0].clone(), w[0].clone()].into_iter().chain(spatial).collect())
+    }
+
+    /// The window of the kernel with these spatial extents.
+    pub fn window<'b>(&'b self, kernel: &'b [Dim]) -> Window<'b> {
+        Window {
+            kernel,
+            strides: self.strides,
+            pads: self.pads,
+            dilations: self.dilations,
+            auto_pad: self.auto_pad,
+            ceil: false,
+        }
+    }
+}
+
+fn check_ranks(x: &[Dim], w: &[Dim]) -> Result<(), TypeError> {
+    if x.len() >= 3 && w.len() == x.len() {
+        return Ok(());
+    }
+    let (x, w) = (x.len(), w.len());
+    Err(TypeError::Shapes(format!("x of {x} axes and w of {w}, expected as many, at least 3")))
+}
+
+fn check_group(group: usize) -> Result<(), TypeError> {
+    if group > 0 { Ok(()) } else { Err(TypeError::Attribute("group is 0".into())) }
+}
+
+fn divides(group: usize, channels: &Dim) -> bool {
+    channels.fixed().is_none_or(|c| c % group == 0)
+}
+
 impl Conv {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
+    /// The attributes that decide the shape.
+    pub fn convolution(&self) -> Convolution<'_> {
+        Convolution {
+            strides: &self.strides,
+            pads: &self.pads,
+            dilations: &self.dilations,
+            group: self.group,
+            auto_pad: self.auto_pad,
+        }
+    }
+
+    pub(super) fn infer(&self, args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
+        let x = expect::float(args, 0)?;
+        let w = expect::typed(args, 1, x.dtype)?;
+        let mut shape = self.convolution().out_shape(&x.shape, &w.shape)?;
+        expect::shaped(args, 2, x.dtype, &shape[1..2])?;
+        if let Some(b) = args.get_ty(2) {
+            shape[1] = shape[1].meet(&b.shape[0]);
+        }
+        Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
 }
+
 impl ConvTranspose {
-    pub(super) fn infer(&self, _args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
-        Err(TypeError::Attribute("rule not written".into()))
+    /// The window of the kernel with these spatial extents; its `transposed_axes` place it.
+    pub fn window<'a>(&'a self, kernel: &'a [Dim]) -> Window<'a> {
+        Window {
+            kernel,
+            strides: &self.strides,
+            pads: &self.pads,
+            dilations: &self.dilations,
+            auto_pad: self.auto_pad,
+            ceil: false,
+        }
+    }
+
+    pub(super) fn infer(&self, args: &Args<'_>) -> Result<Vec<TensorType>, TypeError> {
+        let x = expect::float(args, 0)?;
+        let w = expect::typed(args, 1, x.dtype)?;
+        check_ranks(&x.shape, &w.shape)?;
+        check_group(self.group)?;
+        let channels = x.shape[1].meet(&w.shape[0]);
+        if x.shape[1].differs(&w.shape[0]) || !divides(self.group, &channels) {
+            let (c, k, group) = (&x.shape[1], &w.shape[0], self.group);
+            let message = format!("{c} channels do not fit {group} groups and a kernel of {k} channels");
+            return Err(TypeError::Shapes(message));
+        }
+        let out = match w.shape[1].fixed() {
+            Some(o) => o
+                .checked_mul(self.group)
+                .map(Dim::Fixed)
+                .ok_or_else(|| TypeError::Attribute(format!("{} groups of {o} channels are too many", self.group)))?,
+            None if self.group == 1 => w.shape[1].clone(),
+            None => Dim::Any,
+        };
+        expect::shaped(args, 2, x.dtype, std::slice::from_ref(&out))?;
+        let out = args.get_ty(2).map_or(out.clone(), |b| out.meet(&b.shape[0]));
+        let window = self.window(&w.shape[2..]);
+        let spatial = window.transposed_shape(&x.shape[2..], &self.output_padding, &self.output_shape)?;
+        let shape = [x.shape[0].clone(), out].into_iter().chain(spatial).collect();
+        Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
 }
-// STUB-END
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{infer_op, shapes};
+    use super::*;
+    use crate::op::Op;
+
+    #[test]
+    fn conv_keeps_symbols_the_window_keeps() {
+        let conv = Conv { pads: vec![1; 4], ..Conv::default() };
+        assert_eq!(shapes(&conv.clone().into(), &["f32[n, 3, h, 7]", "f32[16, 3, 3, 3]"]), ["f32[n, 16, h, 7]"]);
+        let strided = Conv { strides: vec![2, 2], ..conv };
+        assert_eq!(shapes(&strided.into(), &["f32[n, 3, h, 7]", "f32[16, 3, 3, 3]"]), ["f32[n, 16, ?, 4]"]);
+    }
+
+    #[test]
+    fn conv_takes_any_number_of_spatial_axes_and_unknown_channels() {
+        let conv = Op::from(Conv::default());
+        assert_eq!(shapes(&conv, &["f16[1, ?, 5]", "f16[?, 2, 3]", "f16[4]"]), ["f16[1, 4, 3]"]);
+        assert_eq!(shapes(&conv, &["f64[1, 2, 5, 5, 5]", "f64[4, 2, 1, 3, 5]"]), ["f64[1, 4, 5, 3, 1]"]);
+        assert!(infer_op(&conv, &["f32[1, 2]", "f32[4, 2]"]).is_err());
+        assert!(infer_op(&conv, &["i32[1, 2, 5]", "i32[4, 2, 3]"]).is_err());
+    }
+
+    #[test]
+    fn contradictions_are_errors() {
+        let grouped = |group: usize| Op::from(Conv { group, ..Conv::default() });
+        assert_eq!(shapes(&grouped(2), &["f32[1, 4, 5]", "f32[6, 2, 1]"]), ["f32[1, 6, 5]"]);
+        for (group, x, w) in [
+            (0, "f32[1, 4, 5]", "f32[6, 2, 1]"),
+            (1, "f32[1, 4, 5]", "f32[6, 2, 1]"),
+            (4, "f32[1, 4, 5]", "f32[6, 1, 1]"),
+            (usize::MAX, "f32[1, 4, 5]", "f32[6, 2, 1]"),
+            (1, "f32[1, 4, 5]", "f32[6, 4, 6]"),
+            (1, "f32[1, 4, 5]", "f64[6, 4, 1]"),
+            (1, "f32[1, 4, 5]", "f32[6, 4, 1, 1]"),
+        ] {
+            assert!(infer_op(&grouped(group), &[x, w]).is_err(), "{group} {x} {w}");
+        }
+        assert!(infer_op(&grouped(1), &["f32[1, 4, 5]", "f32[6, 4, 1]", "f32[5]"]).is_err());
+    }
+
+    #[test]
+    fn transposed_convolution_multiplies_its_groups() {
+        let conv = ConvTranspose { strides: vec![2], group: 2, ..ConvTranspose::default() };
+        assert_eq!(shapes(&conv.clone().into(), &["f32[n, 4, 5]", "f32[4, 3, 2]"]), ["f32[n, 6, 10]"]);
+        assert_eq!(shapes(&conv.clone().into(), &["f32[n, 4, l]", "f32[4, 3, 2]"]), ["f32[n, 6, ?]"]);
+        for group in [0, 3, usize::MAX] {
+            let conv = Op::from(ConvTranspose { group, ..conv.clone() });
+            assert!(infer_op(&conv, &["f32[1, 4, 5]", "f32[4, 3, 2]"]).is_err(), "{group}");
+        }
+    }
+}

@@ -7,7 +7,9 @@
 
 pub mod attr;
 pub mod conv;
+pub mod einsum;
 pub mod elementwise;
+mod expect;
 pub mod infer;
 pub mod linear;
 pub mod norm;
@@ -19,6 +21,7 @@ pub mod shape;
 pub mod structure;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod window;
 
 use std::sync::Arc;
 

@@ -82,3 +82,26 @@ pub(crate) fn contents(op: impl Into<Op>, args: &[Arg]) -> String {
         words.collect::<Vec<_>>().join(" ")
     })
 }
+
+/// `f32[n, 3, ?]` as a type.
+fn ty(text: &str) -> Type {
+    let (dtype, shape) = text.strip_suffix(']').and_then(|t| t.split_once('[')).expect("a type as f32[2, n]");
+    Type::tensor(DType::from_name(dtype).expect("an element type"), dims(shape))
+}
+
+/// The result types of an operator on operands of these types; an empty text is an absent operand.
+pub(crate) fn infer_op(op: &Op, operands: &[&str]) -> Result<Vec<Type>, TypeError> {
+    let types: Vec<Option<Type>> = operands.iter().map(|text| (!text.is_empty()).then(|| ty(text))).collect();
+    let operands: Vec<Option<Operand<'_>>> =
+        types.iter().map(|ty| ty.as_ref().map(|ty| Operand { ty, constant: None, contents: None })).collect();
+    infer::infer(op, &operands)
+}
+
+/// The result types of an operator on operands of these types, as text.
+///
+/// # Panics
+/// If the operands do not fit.
+pub(crate) fn shapes(op: &Op, operands: &[&str]) -> Vec<String> {
+    let types = infer_op(op, operands).unwrap_or_else(|e| panic!("{}{operands:?}: {e}", op.name()));
+    types.iter().map(Type::to_string).collect()
+}
