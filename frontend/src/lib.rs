@@ -12,5 +12,6 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod measure;
+pub mod onnx;
 
 pub use error::Error;

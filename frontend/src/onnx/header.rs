@@ -1,0 +1,42 @@
+//! The origin an imported graph remembers: the model without its nodes and constants.
+//!
+//! It keeps versions, opset imports, producer, metadata, documentation, the declared inputs and outputs,
+//! functions that carried nodes still call, training information and quantization annotations. Its node
+//! list holds stubs: the value names of nodes whose own names do not tell them.
+
+use std::collections::HashSet;
+
+use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto};
+use optc_ir::Graph;
+use protobuf::MessageField;
+
+use super::error::{ExportError, ExportErrorKind};
+
+/// The first format version that knows initializers which are no inputs.
+pub(super) const IR_VERSION_PRIVATE_INITIALIZERS: i64 = 4;
+
+/// What of a model is not in the graph imported from it.
+pub(super) fn build(mut model: ModelProto, mut main: GraphProto, stubs: Vec<NodeProto>, graph: &Graph) -> Vec<u8> {
+    main.node = stubs;
+    main.initializer.clear();
+    main.sparse_initializer.clear();
+    main.value_info.clear();
+    if model.ir_version >= IR_VERSION_PRIVATE_INITIALIZERS {
+        let inputs: HashSet<&str> = graph.inputs().iter().map(|&input| graph.name(input)).collect();
+        main.input.retain(|info| inputs.contains(info.name.as_str()));
+    }
+    model.graph = MessageField::some(main);
+    model.write_to_bytes().expect("a message that was parsed can be written")
+}
+
+/// The model that a graph was imported from, as [`build`] left it; `None` if it came from elsewhere.
+///
+/// # Errors
+/// If the bytes are damaged.
+pub(super) fn parse(graph: &Graph) -> Result<Option<ModelProto>, ExportError> {
+    let Some(origin) = graph.origin.as_ref().filter(|origin| origin.format == super::FORMAT) else { return Ok(None) };
+    let damaged = |message: String| ExportErrorKind::Origin(message);
+    super::wire::check(&origin.header).map_err(|e| damaged(e.to_string()))?;
+    let model = ModelProto::parse_from_bytes(&origin.header).map_err(|e| damaged(e.to_string()))?;
+    Ok(Some(model))
+}
