@@ -11,6 +11,7 @@
 
 pub mod analysis;
 pub mod data;
+mod differential;
 pub mod error;
 pub mod manager;
 pub mod observe;
@@ -23,6 +24,7 @@ pub mod selector;
 pub mod simplify;
 
 pub use data::{DataError, Dataset};
+pub use differential::{random_inputs, relative_error, tolerance};
 pub use error::{OptionError, PassError};
 pub use manager::{PassManager, PassReport, RunReport};
 pub use options::Options;

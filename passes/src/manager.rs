@@ -213,7 +213,9 @@ impl Run<'_, '_> {
     ) -> Result<(Outcome, Vec<NestedReport>), PassError> {
         let mut total = Outcome::default();
         let mut reports: Vec<NestedReport> = Vec::new();
+        let said_before = self.cx.remark_count();
         for round in 1..=nested.max_rounds {
+            self.cx.forget_missed(said_before);
             let mut changed = false;
             for inner in nested.passes {
                 if self.is_disabled(&**inner) {

@@ -109,6 +109,18 @@ impl<'a> PassCx<'a> {
         }
     }
 
+    /// Forgets what passes declined or noted, but not what they did, since there were `count` remarks: a
+    /// further round of the same passes says it again where it still holds.
+    pub(crate) fn forget_missed(&mut self, count: usize) {
+        let tail = self.remarks.split_off(count.min(self.remarks.len()));
+        self.remarks.extend(tail.into_iter().filter(|remark| remark.kind == RemarkKind::Applied));
+    }
+
+    /// How many remarks there are.
+    pub(crate) fn remark_count(&self) -> usize {
+        self.remarks.len()
+    }
+
     /// States that the pass changed the graph at a node.
     pub fn applied(&mut self, graph: &Graph, node: NodeId, text: impl fmt::Display) {
         self.remark(RemarkKind::Applied, graph.name(node), text);
@@ -136,10 +148,10 @@ impl<'a> PassCx<'a> {
     /// An analysis of the graph as it is now, computed at most once a version of the graph.
     pub fn analysis<A: Analysis>(&mut self, graph: &Graph) -> Rc<A> {
         let key = TypeId::of::<A>();
-        if let Some((version, cached)) = self.analyses.get(&key) {
-            if *version == graph.version() {
-                return cached.clone().downcast().expect("the key is the type");
-            }
+        if let Some((version, cached)) = self.analyses.get(&key)
+            && *version == graph.version()
+        {
+            return cached.clone().downcast().expect("the key is the type");
         }
         let fresh = Rc::new(A::of(graph));
         self.analyses.insert(key, (graph.version(), fresh.clone()));

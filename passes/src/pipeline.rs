@@ -8,7 +8,10 @@ use crate::error::{OptionError, PassError};
 use crate::options::{Written, parse_passes};
 use crate::pass::{Effect, Nested, Pass, PassCx};
 use crate::registry::PASSES;
-use crate::simplify::{EliminateDeadCode, FoldBatchNorm};
+use crate::simplify::{
+    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldScale, FoldShapes, FuseActivation, FuseLinear,
+};
 
 /// A sequence of passes.
 #[derive(Default)]
@@ -157,7 +160,24 @@ pub(crate) const MAX_ROUNDS: usize = 8;
 
 /// The clean-up that every preset starts with.
 pub fn simplify(max_rounds: usize) -> Fixpoint {
-    let passes: Vec<Box<dyn Pass>> = vec![Box::new(FoldBatchNorm), Box::new(EliminateDeadCode)];
+    let passes: Vec<Box<dyn Pass>> = vec![
+        // What is known already, before anything is matched: shapes, constants, things said twice.
+        Box::new(EliminateDeadCode),
+        Box::new(FoldShapes),
+        Box::new(FoldConstants::default()),
+        Box::new(EliminateIdentities),
+        Box::new(Canonicalize),
+        Box::new(EliminateCommonSubexpressions),
+        // Data movement between layers hides from each layer what comes next.
+        Box::new(CancelReshapes),
+        Box::new(CancelTransposes),
+        // Layers, with whatever is linear next to them. A layer that has an activation takes in nothing
+        // more behind it, but activations written out must be recognised before their parts are folded.
+        Box::new(FuseLinear),
+        Box::new(FoldBatchNorm),
+        Box::new(FuseActivation),
+        Box::new(FoldScale),
+    ];
     Fixpoint { name: "simplify", max_rounds, passes }
 }
 

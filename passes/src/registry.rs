@@ -4,7 +4,10 @@ use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;
 use crate::pipeline::{MAX_ROUNDS, simplify};
-use crate::simplify::{EliminateDeadCode, FoldBatchNorm};
+use crate::simplify::{
+    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldScale, FoldShapes, FuseActivation, FuseLinear,
+};
 
 /// One row of the table.
 pub struct PassInfo {
@@ -37,10 +40,74 @@ pub static PASSES: &[PassInfo] = &[
         from_options: |o| Ok(Box::new(simplify(o.take_or("rounds", MAX_ROUNDS)?))),
     },
     PassInfo {
+        name: "canonicalize",
+        summary: "writes the same thing in one way",
+        options: &[],
+        from_options: |_| Ok(Box::new(Canonicalize)),
+    },
+    PassInfo {
+        name: "fold-constants",
+        summary: "evaluates nodes whose operands are all constant",
+        options: &[OptionInfo {
+            key: "limit",
+            default: "65536",
+            help: "bytes a result may take even if its operands took less",
+        }],
+        from_options: |o| Ok(Box::new(FoldConstants::from_options(o)?)),
+    },
+    PassInfo {
+        name: "fold-shapes",
+        summary: "turns shape arithmetic into constants",
+        options: &[],
+        from_options: |_| Ok(Box::new(FoldShapes)),
+    },
+    PassInfo {
+        name: "eliminate-identities",
+        summary: "removes nodes that give their operand back",
+        options: &[],
+        from_options: |_| Ok(Box::new(EliminateIdentities)),
+    },
+    PassInfo {
+        name: "eliminate-common-subexpressions",
+        summary: "computes equal things once",
+        options: &[],
+        from_options: |_| Ok(Box::new(EliminateCommonSubexpressions)),
+    },
+    PassInfo {
+        name: "cancel-transposes",
+        summary: "cancels transposes, also across elementwise nodes",
+        options: &[],
+        from_options: |_| Ok(Box::new(CancelTransposes)),
+    },
+    PassInfo {
+        name: "cancel-reshapes",
+        summary: "merges chains of reshape, flatten, squeeze and unsqueeze",
+        options: &[],
+        from_options: |_| Ok(Box::new(CancelReshapes)),
+    },
+    PassInfo {
+        name: "fuse-linear",
+        summary: "makes matrix products with constant weights linear layers",
+        options: &[],
+        from_options: |_| Ok(Box::new(FuseLinear)),
+    },
+    PassInfo {
         name: "fold-batch-norm",
         summary: "folds batch normalisation into the convolution or linear layer next to it",
         options: &[],
         from_options: |_| Ok(Box::new(FoldBatchNorm)),
+    },
+    PassInfo {
+        name: "fold-scale",
+        summary: "folds arithmetic with per-channel constants into the layer next to it",
+        options: &[],
+        from_options: |_| Ok(Box::new(FoldScale)),
+    },
+    PassInfo {
+        name: "fuse-activation",
+        summary: "fuses activations into the layer that feeds them",
+        options: &[],
+        from_options: |_| Ok(Box::new(FuseActivation)),
     },
     PassInfo {
         name: "eliminate-dead-code",

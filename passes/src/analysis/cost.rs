@@ -248,7 +248,7 @@ fn computes_in_integers(op: &Op) -> bool {
 }
 
 /// Multiply-accumulates of a node; zero for operators that multiply no matrices.
-fn macs(graph: &Graph, node: NodeId, symbols: &mut Vec<String>) -> u64 {
+pub(crate) fn macs(graph: &Graph, node: NodeId, symbols: &mut Vec<String>) -> u64 {
     let shape = |slot: usize| graph.operand(node, slot).and_then(|v| graph.ty(v).shape());
     let out = |symbols: &mut Vec<String>| graph.ty(node).shape().map_or(0, |shape| product(shape, symbols));
     match graph.op(node) {

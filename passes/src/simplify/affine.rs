@@ -6,28 +6,73 @@
 use optc_ir::op::{Act, AutoPad, Conv};
 use optc_ir::{Constant, DType, Data, Graph, NodeId, Op, Tensor};
 
+use crate::rewrite::{self, bypass, detach, refines};
+
 /// `k[c]·y + d[c]` for each channel `c`.
+#[derive(Clone, Debug)]
 pub(crate) struct Affine {
     pub(crate) k: Vec<f64>,
     pub(crate) d: Vec<f64>,
 }
 
-/// Whether a node is a layer that could take such a map in.
-pub(crate) fn is_layer(op: &Op) -> bool {
-    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_))
+/// Folds the map a node applies to its operand `slot` into the layer before it or the layer after it,
+/// which is returned, and bypasses the node. `map(rank, axis, channels)` describes it for channels on an
+/// axis.
+///
+/// # Errors
+/// Why it can't be done; the graph is unchanged then.
+pub(crate) fn absorb(
+    graph: &mut Graph,
+    node: NodeId,
+    slot: usize,
+    map: impl Fn(&Graph, usize, usize, usize) -> Option<Affine>,
+) -> Result<NodeId, String> {
+    let x = graph.operand(node, slot).ok_or("there is no operand")?;
+    let shape = rewrite::shape(graph, x).ok_or("the rank is unknown")?;
+    if !refines(graph.ty(x), graph.ty(node)) {
+        return Err("the operand is broadcast".to_owned());
+    }
+    let rank = shape.len();
+    let on_axis = |graph: &Graph, layer: NodeId| {
+        let axis = channel_axis(graph.op(layer), rank)?;
+        let channels = rewrite::shape(graph, x)?.get(axis)?.fixed()?;
+        map(graph, rank, axis, channels)
+    };
+    let before = match on_axis(graph, x.node) {
+        None => Err("no layer next to it can take it in".to_owned()),
+        Some(_) if graph.sole_user(x) != Some(node) => Err(format!("{} has another user", graph.name(x.node))),
+        Some(map) => fold_after(graph, x.node, &map),
+    };
+    let Err(reason) = before else {
+        bypass(graph, node, x);
+        return Ok(x.node);
+    };
+    let after = graph.sole_user(node.into()).filter(|&user| graph.operand(user, 0) == Some(node.into()));
+    match after.and_then(|user| Some((user, on_axis(graph, user)?))) {
+        Some((user, map)) => {
+            fold_before(graph, user, &map)?;
+            graph.set_operand(user, 0, Some(x));
+            detach(graph, node);
+            Ok(user)
+        }
+        None => Err(reason),
+    }
 }
 
-/// The axis of channels of a layer's result of this rank: what an affine map must vary along.
-pub(crate) fn channel_axis(op: &Op, rank: usize) -> Option<usize> {
-    let axis = if matches!(op, Op::Linear(_)) { rank.checked_sub(1)? } else { 1 };
-    (axis < rank).then_some(axis)
+/// The axis of the channels of a layer, in its operand and its result of this rank.
+fn channel_axis(op: &Op, rank: usize) -> Option<usize> {
+    match op {
+        Op::Conv(_) | Op::ConvTranspose(_) if rank > 2 => Some(1),
+        Op::Linear(_) => rank.checked_sub(1),
+        _ => None,
+    }
 }
 
 /// Replaces `layer(x)` by `k·layer(x) + d`: weights times `k`, bias times `k` plus `d`.
 ///
 /// # Errors
 /// Why it can't be done; the graph is unchanged then.
-pub(crate) fn fold_after(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
+fn fold_after(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
     let act = match graph.op(layer) {
         Op::Conv(conv) => conv.act,
         Op::ConvTranspose(conv) => conv.act,
@@ -53,7 +98,7 @@ pub(crate) fn fold_after(graph: &mut Graph, layer: NodeId, map: &Affine) -> Resu
 ///
 /// # Errors
 /// Why it can't be done; the graph is unchanged then.
-pub(crate) fn fold_before(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
+fn fold_before(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), String> {
     let shifts = map.d.iter().any(|&d| d != 0.0);
     match graph.op(layer) {
         Op::Conv(conv) if shifts && is_padded(conv) => {

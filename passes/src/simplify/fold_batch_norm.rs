@@ -11,10 +11,9 @@
 
 use optc_ir::{Graph, NodeId, Op};
 
-use super::affine::{self, Affine};
+use super::affine::{Affine, absorb};
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
-use crate::rewrite::{bypass, detach};
 
 /// The pass; see the module.
 pub struct FoldBatchNorm;
@@ -35,45 +34,14 @@ impl Pass for FoldBatchNorm {
                 cx.missed(graph, bn, "a parameter is not a finite constant");
                 continue;
             };
-            match fold(graph, bn, &map) {
+            // A linear layer has its channels on the last axis, which is axis 1 for matrices only.
+            let on_axis = |_: &Graph, _, axis, channels| (axis == 1 && channels == map.k.len()).then(|| map.clone());
+            match absorb(graph, bn, 0, on_axis) {
                 Ok(layer) => cx.applied(graph, bn, format_args!("folded into {}", graph.name(layer))),
                 Err(reason) => cx.missed(graph, bn, reason),
             }
         }
         Ok(())
-    }
-}
-
-/// Folds the map of a node into a neighbour, which is returned, and bypasses the node.
-pub(super) fn fold(graph: &mut Graph, node: NodeId, map: &Affine) -> Result<NodeId, String> {
-    let x = graph.operand(node, 0).ok_or("there is no operand")?;
-    let rank = graph.ty(x).shape().map_or(0, <[_]>::len);
-    // A linear layer on more than a matrix has its channels on the last axis, a batch norm on axis 1.
-    let fits = |graph: &Graph, layer: NodeId| {
-        affine::is_layer(graph.op(layer)) && affine::channel_axis(graph.op(layer), rank) == Some(1)
-    };
-    let before = if !fits(graph, x.node) {
-        Err("no layer before or after it can take it in".to_owned())
-    } else if graph.sole_user(x) != Some(node) {
-        Err(format!("{} has another user", graph.name(x.node)))
-    } else {
-        affine::fold_after(graph, x.node, map)
-    };
-    let reason = match before {
-        Ok(()) => {
-            bypass(graph, node, x);
-            return Ok(x.node);
-        }
-        Err(reason) => reason,
-    };
-    match graph.sole_user(node.into()) {
-        Some(user) if fits(graph, user) && graph.operand(user, 0) == Some(node.into()) => {
-            affine::fold_before(graph, user, map)?;
-            graph.set_operand(user, 0, Some(x));
-            detach(graph, node);
-            Ok(user)
-        }
-        _ => Err(reason),
     }
 }
 

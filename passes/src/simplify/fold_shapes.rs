@@ -1,0 +1,107 @@
+//! Turns shape arithmetic into constants.
+//!
+//! The type rules carry what is known of small integer values from `shape` through `gather`, `concat`,
+//! `add` and their like. A value of which every element is known is a constant. A `reshape` whose target
+//! holds dynamic extents often needs none of them: a target extent that is the operand's own on the same
+//! axis is written 0, and one unknown among numbers is written −1.
+//!
+//! **Applies when** every element is known, or every target extent can be written so.
+//!
+//! Exact: the same integers arrive.
+
+use optc_ir::op::SymInt;
+use optc_ir::{DType, Data, Dim, Graph, NodeId, Op, Tensor};
+
+use crate::error::PassError;
+use crate::pass::{Effect, Pass, PassCx};
+use crate::rewrite::{replace_by_constant, shape};
+
+/// The pass; see the module.
+pub struct FoldShapes;
+
+impl Pass for FoldShapes {
+    fn name(&self) -> &'static str {
+        "fold-shapes"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Exact
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        for node in graph.topo_order() {
+            let foreign = matches!(graph.op(node), Op::Const(_) | Op::ConstHash(_) | Op::Input(_) | Op::Opaque(_));
+            if foreign || graph.result_count(node) == 0 {
+                continue;
+            }
+            if let Some(tensor) = known_elements(graph, node) {
+                replace_by_constant(graph, node.into(), tensor);
+                cx.applied(graph, node, "all elements are known");
+            } else if let Some(target) = known_target(graph, node) {
+                let constant = Tensor::i64([target.len()], target);
+                graph.set_constant_operand(node, 1, optc_ir::Constant::dense(constant));
+                cx.applied(graph, node, "the target shape needs no dynamic extents");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn known_elements(graph: &Graph, node: NodeId) -> Option<Tensor> {
+    if graph.uses(node.into()).is_empty() {
+        return None;
+    }
+    let ty = graph.ty(node).as_tensor()?;
+    let elements: Vec<i64> = graph.contents(node)?.iter().map(SymInt::int).collect::<Option<_>>()?;
+    let shape = ty.fixed_shape()?;
+    if !ty.dtype.is_int() || ty.numel()? != elements.len() {
+        return None;
+    }
+    let data = Data::from_i64(ty.dtype, elements.iter().copied());
+    (data.to_i64()? == elements).then(|| Tensor::new(shape, data))
+}
+
+/// The target of a reshape that is not constant yet, in numbers.
+fn known_target(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
+    let Op::Reshape(reshape) = graph.op(node) else { return None };
+    let target = graph.operand(node, 1)?;
+    if graph.constant(target).is_some() || reshape.allowzero || graph.ty(target).dtype() != Some(DType::I64) {
+        return None;
+    }
+    target_of(shape(graph, graph.operand(node, 0)?)?, graph.contents(target)?)
+}
+
+/// Numbers that make a `reshape` of a value of shape `from` give the extents `to`: 0 where an extent is
+/// copied from the same axis, −1 for one unknown among positive numbers.
+pub(super) fn target_of(from: &[Dim], to: &[SymInt]) -> Option<Vec<i64>> {
+    let copied = |i: usize, n: &SymInt| match (n, from.get(i)) {
+        (SymInt::Int(n), _) => Some(*n),
+        (SymInt::Sym(s), Some(Dim::Sym(d))) if s == d => Some(0),
+        _ => None,
+    };
+    let target: Vec<Option<i64>> = to.iter().enumerate().map(|(i, n)| copied(i, n)).collect();
+    let unknown = target.iter().filter(|n| n.is_none()).count();
+    let positive = target.iter().flatten().all(|&n| n > 0);
+    match unknown {
+        0 => target.into_iter().collect(),
+        1 if positive => Some(target.into_iter().map(|n| n.unwrap_or(-1)).collect()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use optc_ir::Symbol;
+
+    #[test]
+    fn targets_in_numbers() {
+        let n = || SymInt::Sym(Symbol::new("N"));
+        let from = [Dim::sym("N"), Dim::Fixed(4), Dim::Any];
+        assert_eq!(target_of(&from, &[n(), SymInt::Int(-1)]), Some(vec![0, -1]));
+        assert_eq!(target_of(&from, &[SymInt::Int(4), n()]), Some(vec![4, -1]));
+        assert_eq!(target_of(&from, &[SymInt::Any, SymInt::Int(2), SymInt::Int(3)]), Some(vec![-1, 2, 3]));
+        assert_eq!(target_of(&from, &[SymInt::Int(-1), n()]), None, "two unknowns");
+        assert_eq!(target_of(&from, &[n(), SymInt::Any]), None, "the copied extent may be zero");
+    }
+}
