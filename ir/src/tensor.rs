@@ -115,8 +115,8 @@ impl Data {
         match dtype {
             DType::F64 => Data::F64(v.collect()),
             DType::F32 => Data::F32(v.map(|x| x as f32).collect()),
-            DType::F16 => Data::F16(v.map(f16::from_f64).collect()),
-            DType::BF16 => Data::BF16(v.map(bf16::from_f64).collect()),
+            DType::F16 => Data::F16(v.map(|x| f16::from_f32(to_odd(x))).collect()),
+            DType::BF16 => Data::BF16(v.map(|x| bf16::from_f32(to_odd(x))).collect()),
             DType::Bool => Data::Bool(v.map(|x| x != 0.0).collect()),
             _ => Data::from_i64(dtype, v.map(|x| x as i64)),
         }
@@ -167,6 +167,18 @@ impl Data {
             _ => None,
         }
     }
+}
+
+/// The `f32` next to `x` whose last bit is odd, unless `x` is itself an `f32`: rounding the result to a type
+/// of at most 22 bits is rounding `x` (Boldo and Melquiond, "When double rounding is odd"). The conversions
+/// of the `half` crate drop the low half of an `f64` instead.
+pub(crate) fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if f64::from(near) == x || !near.is_finite() {
+        return near;
+    }
+    let away = f64::from(near).abs() > x.abs();
+    f32::from_bits((near.to_bits() - u32::from(away)) | 1)
 }
 
 /// Bitwise: a NaN equals itself, and `0.0` differs from `-0.0`.

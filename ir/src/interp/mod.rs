@@ -7,6 +7,7 @@
 mod act;
 mod conv;
 mod einsum;
+mod element;
 mod elementwise;
 mod linear;
 mod norm;
@@ -15,6 +16,7 @@ mod quant;
 mod reduce;
 mod rnn;
 mod shape;
+mod strided;
 #[cfg(test)]
 mod testing;
 
@@ -28,7 +30,10 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::Op;
 use crate::op::infer::{self, MAX_CONTENTS, Operand, SymInt};
 use crate::tensor::Tensor;
-use crate::types::{Dim, Symbol, Type};
+use crate::types::{DType, Dim, Symbol, Type};
+
+/// The most elements a result of one evaluation may have.
+pub const MAX_RESULT: usize = 1 << 31;
 
 /// The operands of one evaluation, and the types its results will have.
 pub(crate) struct Cx<'a> {
@@ -73,6 +78,9 @@ pub fn eval(op: &Op, operands: &[Option<&Tensor>]) -> Result<Vec<Tensor>, EvalEr
         .map(|(ty, contents)| ty.as_ref().map(|ty| Operand { ty, constant: None, contents: contents.as_deref() }))
         .collect();
     let types = infer::infer(op, &described)?;
+    for ty in types.iter().filter_map(Type::as_tensor) {
+        check_len(ty.numel().unwrap_or(0))?;
+    }
     let cx = Cx { operands, types: &types };
     let results = match op {
         Op::Const(constant) => vec![constant.decode()],
@@ -151,11 +159,22 @@ pub fn eval(op: &Op, operands: &[Option<&Tensor>]) -> Result<Vec<Tensor>, EvalEr
     Ok(results)
 }
 
+/// Refuses results beyond [`MAX_RESULT`] before they are allocated.
+fn check_len(len: usize) -> Result<(), EvalError> {
+    if len > MAX_RESULT {
+        return Err(EvalError::Value(format!("a result of {len} elements is too large to compute")));
+    }
+    Ok(())
+}
+
 fn small_ints(tensor: &Tensor) -> Option<Vec<SymInt>> {
     if tensor.rank() > 1 || tensor.len() > MAX_CONTENTS {
         return None;
     }
-    Some(tensor.data().to_i64()?.into_iter().map(SymInt::Int).collect())
+    let unsigned = tensor.dtype() == DType::U64;
+    // Unsigned elements beyond i64 come back negative: nothing is known of them.
+    let known = |n: i64| if unsigned && n < 0 { SymInt::Any } else { SymInt::Int(n) };
+    Some(tensor.data().to_i64()?.into_iter().map(known).collect())
 }
 
 /// The interpreter as a backend.
