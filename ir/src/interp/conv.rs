@@ -9,7 +9,6 @@ use crate::error::EvalError;
 use crate::op::window::WindowAxis;
 use crate::op::{Conv, ConvTranspose, Op};
 use crate::tensor::{Data, Tensor};
-use crate::types::Dim;
 
 pub(super) fn eval(op: &Op, cx: &Cx<'_>) -> Result<Vec<Tensor>, EvalError> {
     let (sums, act) = match op {
@@ -23,22 +22,20 @@ pub(super) fn eval(op: &Op, cx: &Cx<'_>) -> Result<Vec<Tensor>, EvalError> {
 
 fn conv(a: &Conv, cx: &Cx<'_>) -> Result<Vec<f64>, EvalError> {
     let (x, w) = (cx.x(0), cx.x(1));
-    let kernel = dims(&w.shape()[2..]);
-    let axes = a.convolution().window(&kernel).axes(&x.shape()[2..])?;
+    let axes = a.convolution().window(w.shape()[2..].iter().copied()).axes(&x.shape()[2..])?;
     let nest = Nest::conv(x.shape(), w.shape(), a.group, &axes);
     Ok(tensor_sums(&nest, cx))
 }
 
 fn conv_transpose(a: &ConvTranspose, cx: &Cx<'_>) -> Result<Vec<f64>, EvalError> {
     let (x, w) = (cx.x(0), cx.x(1));
-    let kernel = dims(&w.shape()[2..]);
-    let axes = a.window(&kernel).transposed_axes(&x.shape()[2..], &a.output_padding, &a.output_shape)?;
+    let axes = a.window(w.shape()[2..].iter().copied()).transposed_axes(
+        &x.shape()[2..],
+        &a.output_padding,
+        &a.output_shape,
+    )?;
     let nest = Nest::conv_transpose(x.shape(), w.shape(), a.group, &axes);
     Ok(tensor_sums(&nest, cx))
-}
-
-fn dims(shape: &[usize]) -> Vec<Dim> {
-    shape.iter().copied().map(Dim::Fixed).collect()
 }
 
 fn tensor_sums(nest: &Nest, cx: &Cx<'_>) -> Vec<f64> {
@@ -193,7 +190,7 @@ mod tests {
     /// The formula of the documentation, element by element, for any two spatial axes.
     fn naive(a: &Conv, x: &Tensor, w: &Tensor) -> Vec<f64> {
         let (xs, ws) = (x.shape(), w.shape());
-        let axes = a.convolution().window(&dims(&ws[2..])).axes(&xs[2..]).unwrap();
+        let axes = a.convolution().window(ws[2..].iter().copied()).axes(&xs[2..]).unwrap();
         let (xv, wv) = (x.data().to_f64(), w.data().to_f64());
         let per_group = ws[0] / a.group;
         let mut y = Vec::new();

@@ -173,7 +173,7 @@ pub struct Convolution<'a> {
     pub auto_pad: AutoPad,
 }
 
-impl Convolution<'_> {
+impl<'a> Convolution<'a> {
     /// The shape of the result for operand `x` (`[N, C, spatial…]`) and kernel `w`
     /// (`[O, C/group, kernel…]`).
     ///
@@ -192,14 +192,14 @@ impl Convolution<'_> {
             let message = format!("{} result channels do not fit {} groups", w[0], self.group);
             return Err(TypeError::Shapes(message));
         }
-        let spatial = self.window(&w[2..]).out_shape(&x[2..])?;
+        let spatial = self.window(w[2..].iter().cloned()).out_shape(&x[2..])?;
         Ok([x[0].clone(), w[0].clone()].into_iter().chain(spatial).collect())
     }
 
     /// The window of the kernel with these spatial extents.
-    pub fn window<'b>(&'b self, kernel: &'b [Dim]) -> Window<'b> {
+    pub fn window(&self, kernel: impl IntoIterator<Item = impl Into<Dim>>) -> Window<'a> {
         Window {
-            kernel,
+            kernel: kernel.into_iter().map(Into::into).collect(),
             strides: self.strides,
             pads: self.pads,
             dilations: self.dilations,
@@ -251,9 +251,9 @@ impl Conv {
 
 impl ConvTranspose {
     /// The window of the kernel with these spatial extents; its `transposed_axes` place it.
-    pub fn window<'a>(&'a self, kernel: &'a [Dim]) -> Window<'a> {
+    pub fn window(&self, kernel: impl IntoIterator<Item = impl Into<Dim>>) -> Window<'_> {
         Window {
-            kernel,
+            kernel: kernel.into_iter().map(Into::into).collect(),
             strides: &self.strides,
             pads: &self.pads,
             dilations: &self.dilations,
@@ -283,7 +283,7 @@ impl ConvTranspose {
         };
         expect::shaped(args, 2, x.dtype, std::slice::from_ref(&out))?;
         let out = args.get_ty(2).map_or(out.clone(), |b| out.meet(&b.shape[0]));
-        let window = self.window(&w.shape[2..]);
+        let window = self.window(w.shape[2..].iter().cloned());
         let spatial = window.transposed_shape(&x.shape[2..], &self.output_padding, &self.output_shape)?;
         let shape = [x.shape[0].clone(), out].into_iter().chain(spatial).collect();
         Ok(vec![TensorType { dtype: x.dtype, shape }])

@@ -14,7 +14,7 @@ use crate::types::Dim;
 #[derive(Clone, Debug)]
 pub struct Window<'a> {
     /// Extent of the window along each spatial axis.
-    pub kernel: &'a [Dim],
+    pub kernel: Vec<Dim>,
     /// Step of the window along each spatial axis.
     pub strides: &'a [usize],
     /// Border elements: all beginnings, then all ends. Not looked at unless `auto_pad` is explicit.
@@ -349,7 +349,8 @@ mod tests {
 
     fn one(n: usize, kernel: usize, stride: usize, pads: [usize; 2], auto_pad: AutoPad, ceil: bool) -> WindowAxis {
         let kernel = [Dim::Fixed(kernel)];
-        let window = Window { kernel: &kernel, strides: &[stride], pads: &pads, dilations: &[], auto_pad, ceil };
+        let window =
+            Window { kernel: kernel.to_vec(), strides: &[stride], pads: &pads, dilations: &[], auto_pad, ceil };
         let axes = window.axes(&[n]).expect("the window fits");
         assert_eq!(window.out_shape(&[Dim::Fixed(n)]), Ok(vec![Dim::Fixed(axes[0].out)]));
         axes[0]
@@ -412,7 +413,7 @@ mod tests {
     fn symbols_pass_where_the_window_keeps_the_extent() {
         let out = |kernel: Dim, stride: usize, pad: usize, auto_pad: AutoPad| {
             let window = Window {
-                kernel: &[kernel],
+                kernel: vec![kernel],
                 strides: &[stride],
                 pads: &[pad, pad],
                 dilations: &[],
@@ -433,7 +434,7 @@ mod tests {
     fn transposed_extents_follow_the_formula() {
         let kernel = [Dim::Fixed(3)];
         let window = |pads: &'static [usize], auto_pad: AutoPad| Window {
-            kernel: &kernel,
+            kernel: kernel.to_vec(),
             strides: &[2],
             pads,
             dilations: &[],
@@ -472,7 +473,7 @@ mod tests {
             let kernel = [Dim::Fixed(kernel)];
             for auto_pad in [AutoPad::Explicit, AutoPad::Valid, AutoPad::SameUpper] {
                 let window = Window {
-                    kernel: &kernel,
+                    kernel: kernel.to_vec(),
                     strides: &strides,
                     pads: &pads,
                     dilations: &dilations,
@@ -491,7 +492,7 @@ mod tests {
         }
         let kernel = [Dim::Fixed(1)];
         let window = Window {
-            kernel: &kernel,
+            kernel: kernel.to_vec(),
             strides: &[huge],
             pads: &[],
             dilations: &[huge],
