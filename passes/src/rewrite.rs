@@ -34,11 +34,24 @@ pub(crate) fn bypass(graph: &mut Graph, node: NodeId, to: ValueId) -> bool {
     true
 }
 
-/// Takes the operands of a node that nobody uses away, so that it no longer counts as their user.
+/// Takes away the operands of a node that nobody uses, and so on for those only it used: what is dead no
+/// longer counts as a user.
 pub(crate) fn detach(graph: &mut Graph, node: NodeId) {
-    for slot in (0..graph.operands(node).len()).rev() {
-        graph.set_operand(node, slot, None);
+    let mut dead = vec![node];
+    while let Some(node) = dead.pop() {
+        for (slot, operand) in graph.operands(node).into_iter().enumerate().rev() {
+            let Some(value) = operand else { continue };
+            graph.set_operand(node, slot, None);
+            if is_unused(graph, value.node) {
+                dead.push(value.node);
+            }
+        }
     }
+}
+
+fn is_unused(graph: &Graph, node: NodeId) -> bool {
+    let structural = matches!(graph.op(node), Op::Input(_) | Op::Return(_));
+    !structural && (0..graph.result_count(node)).all(|i| graph.uses(node.result(i)).is_empty())
 }
 
 /// Makes every user of a value use a constant instead. The only result of a node turns into the constant
@@ -109,13 +122,16 @@ pub(crate) fn reshape_in_place(graph: &mut Graph, node: NodeId, x: ValueId, targ
 
 /// Turns a node into another operator on other operands, keeping its name and its users.
 pub(crate) fn rebuild(graph: &mut Graph, node: NodeId, op: impl Into<Op>, operands: &[Option<ValueId>]) {
-    detach(graph, node);
-    for (slot, operand) in operands.iter().enumerate() {
-        if operand.is_some() {
-            graph.set_operand(node, slot, *operand);
-        }
+    let old = graph.operands(node);
+    for slot in (0..old.len().max(operands.len())).rev() {
+        graph.set_operand(node, slot, operands.get(slot).copied().flatten());
     }
     graph.set_op(node, op);
+    for value in old.into_iter().flatten() {
+        if is_unused(graph, value.node) {
+            detach(graph, value.node);
+        }
+    }
 }
 
 /// The types an operator would have on these values, if they fit.

@@ -6,6 +6,7 @@
 use optc_ir::op::{Act, AutoPad, Conv};
 use optc_ir::{Constant, DType, Data, Graph, NodeId, Op, Tensor};
 
+use crate::pass::PassCx;
 use crate::rewrite::{self, bypass, detach, refines};
 
 /// `k[c]·y + d[c]` for each channel `c`.
@@ -15,48 +16,76 @@ pub(crate) struct Affine {
     pub(crate) d: Vec<f64>,
 }
 
+/// The map a node applies to its operand `slot`.
+pub(crate) struct Candidate<F> {
+    /// The operand mapped.
+    pub(crate) slot: usize,
+    /// `map(rank, axis, channels)` for channels on an axis; `None` if it differs along other axes.
+    pub(crate) map: F,
+}
+
+/// Folds every node that `candidate` finds a map in into the layer before it, or the layer after it. Nodes
+/// next to no layer are not spoken of.
+pub(crate) fn fold_all<F: Fn(usize, usize, usize) -> Option<Affine>>(
+    graph: &mut Graph,
+    cx: &mut PassCx<'_>,
+    candidate: impl Fn(&Graph, NodeId) -> Option<Candidate<F>>,
+) {
+    let order = graph.topo_order();
+    let backwards: Vec<NodeId> = order.iter().copied().rev().collect();
+    // Forwards, chains behind a layer vanish into it one by one; backwards, those before one. What was
+    // declined the first time is tried again, as what stood in the way may have gone.
+    for (nodes, last) in [(order, false), (backwards, true)] {
+        for node in nodes {
+            let Some(Candidate { slot, map }) = candidate(graph, node) else { continue };
+            match absorb(graph, node, slot, map) {
+                Ok(layer) => cx.applied(graph, node, format_args!("folded into {}", graph.name(layer))),
+                Err(Some(reason)) if last => cx.missed(graph, node, reason),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
 /// Folds the map a node applies to its operand `slot` into the layer before it or the layer after it,
-/// which is returned, and bypasses the node. `map(rank, axis, channels)` describes it for channels on an
-/// axis.
+/// which is returned, and bypasses the node.
 ///
 /// # Errors
-/// Why it can't be done; the graph is unchanged then.
+/// Why it can't be done, if there is a layer; the graph is unchanged then.
 pub(crate) fn absorb(
     graph: &mut Graph,
     node: NodeId,
     slot: usize,
-    map: impl Fn(&Graph, usize, usize, usize) -> Option<Affine>,
-) -> Result<NodeId, String> {
-    let x = graph.operand(node, slot).ok_or("there is no operand")?;
-    let shape = rewrite::shape(graph, x).ok_or("the rank is unknown")?;
-    if !refines(graph.ty(x), graph.ty(node)) {
-        return Err("the operand is broadcast".to_owned());
-    }
-    let rank = shape.len();
+    map: impl Fn(usize, usize, usize) -> Option<Affine>,
+) -> Result<NodeId, Option<String>> {
+    let Some(x) = graph.operand(node, slot) else { return Err(None) };
+    let Some(rank) = rewrite::rank(graph, x) else { return Err(None) };
     let on_axis = |graph: &Graph, layer: NodeId| {
         let axis = channel_axis(graph.op(layer), rank)?;
         let channels = rewrite::shape(graph, x)?.get(axis)?.fixed()?;
-        map(graph, rank, axis, channels)
-    };
-    let before = match on_axis(graph, x.node) {
-        None => Err("no layer next to it can take it in".to_owned()),
-        Some(_) if graph.sole_user(x) != Some(node) => Err(format!("{} has another user", graph.name(x.node))),
-        Some(map) => fold_after(graph, x.node, &map),
-    };
-    let Err(reason) = before else {
-        bypass(graph, node, x);
-        return Ok(x.node);
+        Some(map(rank, axis, channels).ok_or("it is not the same for all elements of a channel".to_owned()))
     };
     let after = graph.sole_user(node.into()).filter(|&user| graph.operand(user, 0) == Some(node.into()));
-    match after.and_then(|user| Some((user, on_axis(graph, user)?))) {
-        Some((user, map)) => {
-            fold_before(graph, user, &map)?;
-            graph.set_operand(user, 0, Some(x));
-            detach(graph, node);
-            Ok(user)
-        }
-        None => Err(reason),
+    let (before, after) = (on_axis(graph, x.node), after.and_then(|user| Some((user, on_axis(graph, user)?))));
+    if (before.is_some() || after.is_some()) && !refines(graph.ty(x), graph.ty(node)) {
+        return Err(Some("its operand is broadcast".to_owned()));
     }
+    let reason = match before {
+        None => None,
+        Some(_) if graph.sole_user(x) != Some(node) => Some(format!("{} has another user", graph.name(x.node))),
+        Some(map) => match map.and_then(|map| fold_after(graph, x.node, &map)) {
+            Ok(()) => {
+                bypass(graph, node, x);
+                return Ok(x.node);
+            }
+            Err(reason) => Some(reason),
+        },
+    };
+    let Some((user, map)) = after else { return Err(reason) };
+    map.and_then(|map| fold_before(graph, user, &map)).map_err(Some)?;
+    graph.set_operand(user, 0, Some(x));
+    detach(graph, node);
+    Ok(user)
 }
 
 /// The axis of the channels of a layer, in its operand and its result of this rank.

@@ -11,7 +11,7 @@
 
 use optc_ir::{Graph, NodeId, Op};
 
-use super::affine::{Affine, absorb};
+use super::affine::{Affine, Candidate, fold_all};
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
 
@@ -29,18 +29,19 @@ impl Pass for FoldBatchNorm {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
         for bn in graph.topo_order() {
-            let Op::BatchNorm(attrs) = graph.op(bn) else { continue };
-            let Some(map) = affine_of(graph, bn, attrs.eps) else {
+            if let Op::BatchNorm(attrs) = graph.op(bn)
+                && affine_of(graph, bn, attrs.eps).is_none()
+            {
                 cx.missed(graph, bn, "a parameter is not a finite constant");
-                continue;
-            };
-            // A linear layer has its channels on the last axis, which is axis 1 for matrices only.
-            let on_axis = |_: &Graph, _, axis, channels| (axis == 1 && channels == map.k.len()).then(|| map.clone());
-            match absorb(graph, bn, 0, on_axis) {
-                Ok(layer) => cx.applied(graph, bn, format_args!("folded into {}", graph.name(layer))),
-                Err(reason) => cx.missed(graph, bn, reason),
             }
         }
+        fold_all(graph, cx, |graph, bn| {
+            let Op::BatchNorm(attrs) = graph.op(bn) else { return None };
+            let whole = affine_of(graph, bn, attrs.eps)?;
+            // A linear layer has its channels on the last axis, which is axis 1 for matrices only.
+            let map = move |_, axis, channels| (axis == 1 && channels == whole.k.len()).then(|| whole.clone());
+            Some(Candidate { slot: 0, map })
+        });
         Ok(())
     }
 }

@@ -14,7 +14,7 @@
 use optc_ir::op::{Binary, Unary};
 use optc_ir::{Graph, NodeId, Op};
 
-use super::affine::{Affine, absorb, per_channel};
+use super::affine::{Affine, Candidate, fold_all, per_channel};
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
 
@@ -31,15 +31,18 @@ impl Pass for FoldScale {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        for node in graph.topo_order() {
-            let Some((slot, kind)) = map_kind(graph, node) else { continue };
-            let map =
-                |graph: &Graph, rank, axis, channels| affine_of(graph, node, 1 - slot, kind, rank, axis, channels);
-            match absorb(graph, node, slot, map) {
-                Ok(layer) => cx.applied(graph, node, format_args!("folded into {}", graph.name(layer))),
-                Err(reason) => cx.missed(graph, node, reason),
-            }
-        }
+        fold_all(graph, cx, |graph, node| {
+            let (slot, kind) = map_kind(graph, node)?;
+            let constant = graph.constant_operand(node, 1 - slot).cloned();
+            let map = move |rank, axis, channels| {
+                let c = match &constant {
+                    Some(constant) => per_channel(constant, rank, axis, channels)?,
+                    None => vec![0.0; channels],
+                };
+                affine_of(kind, c)
+            };
+            Some(Candidate { slot, map })
+        });
         Ok(())
     }
 }
@@ -73,28 +76,17 @@ fn map_kind(graph: &Graph, node: NodeId) -> Option<(usize, Kind)> {
     }
 }
 
-fn affine_of(
-    graph: &Graph,
-    node: NodeId,
-    slot: usize,
-    kind: Kind,
-    rank: usize,
-    axis: usize,
-    channels: usize,
-) -> Option<Affine> {
-    let c = match kind {
-        Kind::Negated => vec![0.0; channels],
-        _ => per_channel(graph.constant_operand(node, slot)?, rank, axis, channels)?,
-    };
-    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
-    let negated: Vec<f64> = c.iter().map(|x| -x).collect();
+/// The map that the constants `c`, one per channel, make.
+fn affine_of(kind: Kind, c: Vec<f64>) -> Option<Affine> {
+    let same = |x: f64| vec![x; c.len()];
+    let each = |f: fn(f64) -> f64| c.iter().map(|&x| f(x)).collect();
     let map = match kind {
-        Kind::Times => Affine { k: c, d: zeros },
-        Kind::Over => Affine { k: c.iter().map(|x| 1.0 / x).collect(), d: zeros },
-        Kind::Plus => Affine { k: ones, d: c },
-        Kind::Minus => Affine { k: ones, d: negated },
-        Kind::From => Affine { k: vec![-1.0; channels], d: c },
-        Kind::Negated => Affine { k: vec![-1.0; channels], d: zeros },
+        Kind::Times => Affine { d: same(0.0), k: c },
+        Kind::Over => Affine { k: each(|x| 1.0 / x), d: same(0.0) },
+        Kind::Plus => Affine { k: same(1.0), d: c },
+        Kind::Minus => Affine { k: same(1.0), d: each(|x| -x) },
+        Kind::From => Affine { k: same(-1.0), d: c },
+        Kind::Negated => Affine { k: same(-1.0), d: same(0.0) },
     };
     map.k.iter().chain(&map.d).all(|x| x.is_finite()).then_some(map)
 }

@@ -10,11 +10,11 @@
 //! Exact: the same integers arrive.
 
 use optc_ir::op::SymInt;
-use optc_ir::{DType, Data, Dim, Graph, NodeId, Op, Tensor};
+use optc_ir::{DType, Data, Dim, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
-use crate::rewrite::{replace_by_constant, shape};
+use crate::rewrite::{replace_by_constant, reshape_in_place, shape};
 
 /// The pass; see the module.
 pub struct FoldShapes;
@@ -37,10 +37,12 @@ impl Pass for FoldShapes {
             if let Some(tensor) = known_elements(graph, node) {
                 replace_by_constant(graph, node.into(), tensor);
                 cx.applied(graph, node, "all elements are known");
-            } else if let Some(target) = known_target(graph, node) {
-                let constant = Tensor::i64([target.len()], target);
-                graph.set_constant_operand(node, 1, optc_ir::Constant::dense(constant));
-                cx.applied(graph, node, "the target shape needs no dynamic extents");
+            } else if let Some((x, target)) = known_target(graph, node) {
+                if reshape_in_place(graph, node, x, target) {
+                    cx.applied(graph, node, "the target shape needs no dynamic extents");
+                } else {
+                    cx.missed(graph, node, "less would be known of its shape");
+                }
             }
         }
         Ok(())
@@ -61,14 +63,15 @@ fn known_elements(graph: &Graph, node: NodeId) -> Option<Tensor> {
     (data.to_i64()? == elements).then(|| Tensor::new(shape, data))
 }
 
-/// The target of a reshape that is not constant yet, in numbers.
-fn known_target(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
+/// The operand and, in numbers, the target of a reshape whose target is not constant yet.
+fn known_target(graph: &Graph, node: NodeId) -> Option<(ValueId, Vec<i64>)> {
     let Op::Reshape(reshape) = graph.op(node) else { return None };
     let target = graph.operand(node, 1)?;
     if graph.constant(target).is_some() || reshape.allowzero || graph.ty(target).dtype() != Some(DType::I64) {
         return None;
     }
-    target_of(shape(graph, graph.operand(node, 0)?)?, graph.contents(target)?)
+    let x = graph.operand(node, 0)?;
+    Some((x, target_of(shape(graph, x)?, graph.contents(target)?)?))
 }
 
 /// Numbers that make a `reshape` of a value of shape `from` give the extents `to`: 0 where an extent is

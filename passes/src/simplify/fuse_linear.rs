@@ -185,13 +185,14 @@ fn add_bias(graph: &mut Graph, cx: &mut PassCx<'_>, node: NodeId) {
         if !bare || graph.constant_operand(node, 1 - slot).is_none() {
             continue;
         }
-        let map = |graph: &Graph, rank, axis, channels| {
-            let d = per_channel(graph.constant_operand(node, 1 - slot)?, rank, axis, channels)?;
+        let Some(constant) = graph.constant_operand(node, 1 - slot).cloned() else { continue };
+        let map = |rank, axis, channels| {
+            let d = per_channel(&constant, rank, axis, channels)?;
             Some(Affine { k: vec![1.0; channels], d })
         };
         match absorb(graph, node, slot, map) {
             Ok(layer) => cx.applied(graph, node, format_args!("is the bias of {}", graph.name(layer))),
-            Err(reason) => cx.missed(graph, node, reason),
+            Err(reason) => cx.missed(graph, node, reason.unwrap_or_default()),
         }
         return;
     }
