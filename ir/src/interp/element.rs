@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::tensor::to_odd;
+use crate::tensor::{Data, to_odd};
 
 /// A floating-point element: computed with in `f64`, then rounded once.
 pub(super) trait Float: Copy {
@@ -169,25 +169,60 @@ macro_rules! number {
 number! { float f64 f32 f16 bf16 }
 number! { int i64 i32 i16 i8 u64 u32 u16 u8 }
 
+/// An element of any type.
+pub(super) trait Element: Copy {
+    /// The elements of a tensor known to hold this type.
+    fn slice(data: &Data) -> &[Self];
+}
+
+macro_rules! element {
+    ($($ty:ty: $($variant:ident)*;)*) => {$(
+        impl Element for $ty {
+            fn slice(data: &Data) -> &[$ty] {
+                match data {
+                    $(Data::$variant(v) => v,)*
+                    _ => unreachable!("the type rule admits operands of one element type only"),
+                }
+            }
+        }
+    )*};
+}
+
+element! {
+    f64: F64;
+    f32: F32;
+    f16: F16;
+    bf16: BF16;
+    i64: I64;
+    i32: I32;
+    i16: I16;
+    i8: I8 I4;
+    u64: U64;
+    u32: U32;
+    u16: U16;
+    u8: U8 U4;
+    bool: Bool;
+}
+
 /// Maps elements of any type to elements of the same type: `$body` is a vector made of the slice `$v`.
 macro_rules! map_data {
     ($data:expr, $v:ident => $body:expr) => {
         match $data {
-            Data::F64($v) => Data::F64($body),
-            Data::F32($v) => Data::F32($body),
-            Data::F16($v) => Data::F16($body),
-            Data::BF16($v) => Data::BF16($body),
-            Data::I64($v) => Data::I64($body),
-            Data::I32($v) => Data::I32($body),
-            Data::I16($v) => Data::I16($body),
-            Data::I8($v) => Data::I8($body),
-            Data::I4($v) => Data::I4($body),
-            Data::U64($v) => Data::U64($body),
-            Data::U32($v) => Data::U32($body),
-            Data::U16($v) => Data::U16($body),
-            Data::U8($v) => Data::U8($body),
-            Data::U4($v) => Data::U4($body),
-            Data::Bool($v) => Data::Bool($body),
+            $crate::tensor::Data::F64($v) => $crate::tensor::Data::F64($body),
+            $crate::tensor::Data::F32($v) => $crate::tensor::Data::F32($body),
+            $crate::tensor::Data::F16($v) => $crate::tensor::Data::F16($body),
+            $crate::tensor::Data::BF16($v) => $crate::tensor::Data::BF16($body),
+            $crate::tensor::Data::I64($v) => $crate::tensor::Data::I64($body),
+            $crate::tensor::Data::I32($v) => $crate::tensor::Data::I32($body),
+            $crate::tensor::Data::I16($v) => $crate::tensor::Data::I16($body),
+            $crate::tensor::Data::I8($v) => $crate::tensor::Data::I8($body),
+            $crate::tensor::Data::I4($v) => $crate::tensor::Data::I4($body),
+            $crate::tensor::Data::U64($v) => $crate::tensor::Data::U64($body),
+            $crate::tensor::Data::U32($v) => $crate::tensor::Data::U32($body),
+            $crate::tensor::Data::U16($v) => $crate::tensor::Data::U16($body),
+            $crate::tensor::Data::U8($v) => $crate::tensor::Data::U8($body),
+            $crate::tensor::Data::U4($v) => $crate::tensor::Data::U4($body),
+            $crate::tensor::Data::Bool($v) => $crate::tensor::Data::Bool($body),
         }
     };
 }
@@ -196,19 +231,21 @@ macro_rules! map_data {
 macro_rules! map_numbers {
     ($data:expr, $v:ident => float $float:expr, int $int:expr) => {
         match $data {
-            Data::F64($v) => Data::F64($float),
-            Data::F32($v) => Data::F32($float),
-            Data::F16($v) => Data::F16($float),
-            Data::BF16($v) => Data::BF16($float),
-            Data::I64($v) => Data::I64($int),
-            Data::I32($v) => Data::I32($int),
-            Data::I16($v) => Data::I16($int),
-            Data::I8($v) => Data::I8($int),
-            Data::U64($v) => Data::U64($int),
-            Data::U32($v) => Data::U32($int),
-            Data::U16($v) => Data::U16($int),
-            Data::U8($v) => Data::U8($int),
-            Data::I4(_) | Data::U4(_) | Data::Bool(_) => unreachable!("the type rule admits numbers only"),
+            $crate::tensor::Data::F64($v) => $crate::tensor::Data::F64($float),
+            $crate::tensor::Data::F32($v) => $crate::tensor::Data::F32($float),
+            $crate::tensor::Data::F16($v) => $crate::tensor::Data::F16($float),
+            $crate::tensor::Data::BF16($v) => $crate::tensor::Data::BF16($float),
+            $crate::tensor::Data::I64($v) => $crate::tensor::Data::I64($int),
+            $crate::tensor::Data::I32($v) => $crate::tensor::Data::I32($int),
+            $crate::tensor::Data::I16($v) => $crate::tensor::Data::I16($int),
+            $crate::tensor::Data::I8($v) => $crate::tensor::Data::I8($int),
+            $crate::tensor::Data::U64($v) => $crate::tensor::Data::U64($int),
+            $crate::tensor::Data::U32($v) => $crate::tensor::Data::U32($int),
+            $crate::tensor::Data::U16($v) => $crate::tensor::Data::U16($int),
+            $crate::tensor::Data::U8($v) => $crate::tensor::Data::U8($int),
+            $crate::tensor::Data::I4(_) | $crate::tensor::Data::U4(_) | $crate::tensor::Data::Bool(_) => {
+                unreachable!("the type rule admits numbers only")
+            }
         }
     };
 }
@@ -217,21 +254,21 @@ macro_rules! map_numbers {
 macro_rules! zip_data {
     (($a:expr, $b:expr), $x:ident, $y:ident => $body:expr) => {
         match ($a, $b) {
-            (Data::F64($x), Data::F64($y)) => Data::F64($body),
-            (Data::F32($x), Data::F32($y)) => Data::F32($body),
-            (Data::F16($x), Data::F16($y)) => Data::F16($body),
-            (Data::BF16($x), Data::BF16($y)) => Data::BF16($body),
-            (Data::I64($x), Data::I64($y)) => Data::I64($body),
-            (Data::I32($x), Data::I32($y)) => Data::I32($body),
-            (Data::I16($x), Data::I16($y)) => Data::I16($body),
-            (Data::I8($x), Data::I8($y)) => Data::I8($body),
-            (Data::I4($x), Data::I4($y)) => Data::I4($body),
-            (Data::U64($x), Data::U64($y)) => Data::U64($body),
-            (Data::U32($x), Data::U32($y)) => Data::U32($body),
-            (Data::U16($x), Data::U16($y)) => Data::U16($body),
-            (Data::U8($x), Data::U8($y)) => Data::U8($body),
-            (Data::U4($x), Data::U4($y)) => Data::U4($body),
-            (Data::Bool($x), Data::Bool($y)) => Data::Bool($body),
+            ($crate::tensor::Data::F64($x), $crate::tensor::Data::F64($y)) => $crate::tensor::Data::F64($body),
+            ($crate::tensor::Data::F32($x), $crate::tensor::Data::F32($y)) => $crate::tensor::Data::F32($body),
+            ($crate::tensor::Data::F16($x), $crate::tensor::Data::F16($y)) => $crate::tensor::Data::F16($body),
+            ($crate::tensor::Data::BF16($x), $crate::tensor::Data::BF16($y)) => $crate::tensor::Data::BF16($body),
+            ($crate::tensor::Data::I64($x), $crate::tensor::Data::I64($y)) => $crate::tensor::Data::I64($body),
+            ($crate::tensor::Data::I32($x), $crate::tensor::Data::I32($y)) => $crate::tensor::Data::I32($body),
+            ($crate::tensor::Data::I16($x), $crate::tensor::Data::I16($y)) => $crate::tensor::Data::I16($body),
+            ($crate::tensor::Data::I8($x), $crate::tensor::Data::I8($y)) => $crate::tensor::Data::I8($body),
+            ($crate::tensor::Data::I4($x), $crate::tensor::Data::I4($y)) => $crate::tensor::Data::I4($body),
+            ($crate::tensor::Data::U64($x), $crate::tensor::Data::U64($y)) => $crate::tensor::Data::U64($body),
+            ($crate::tensor::Data::U32($x), $crate::tensor::Data::U32($y)) => $crate::tensor::Data::U32($body),
+            ($crate::tensor::Data::U16($x), $crate::tensor::Data::U16($y)) => $crate::tensor::Data::U16($body),
+            ($crate::tensor::Data::U8($x), $crate::tensor::Data::U8($y)) => $crate::tensor::Data::U8($body),
+            ($crate::tensor::Data::U4($x), $crate::tensor::Data::U4($y)) => $crate::tensor::Data::U4($body),
+            ($crate::tensor::Data::Bool($x), $crate::tensor::Data::Bool($y)) => $crate::tensor::Data::Bool($body),
             _ => unreachable!("the type rule admits operands of one element type only"),
         }
     };
@@ -242,18 +279,18 @@ macro_rules! zip_data {
 macro_rules! zip_numbers {
     (($a:expr, $b:expr), $x:ident, $y:ident => float $float:expr, int $int:expr) => {
         match ($a, $b) {
-            (Data::F64($x), Data::F64($y)) => Data::F64($float),
-            (Data::F32($x), Data::F32($y)) => Data::F32($float),
-            (Data::F16($x), Data::F16($y)) => Data::F16($float),
-            (Data::BF16($x), Data::BF16($y)) => Data::BF16($float),
-            (Data::I64($x), Data::I64($y)) => Data::I64($int),
-            (Data::I32($x), Data::I32($y)) => Data::I32($int),
-            (Data::I16($x), Data::I16($y)) => Data::I16($int),
-            (Data::I8($x), Data::I8($y)) => Data::I8($int),
-            (Data::U64($x), Data::U64($y)) => Data::U64($int),
-            (Data::U32($x), Data::U32($y)) => Data::U32($int),
-            (Data::U16($x), Data::U16($y)) => Data::U16($int),
-            (Data::U8($x), Data::U8($y)) => Data::U8($int),
+            ($crate::tensor::Data::F64($x), $crate::tensor::Data::F64($y)) => $crate::tensor::Data::F64($float),
+            ($crate::tensor::Data::F32($x), $crate::tensor::Data::F32($y)) => $crate::tensor::Data::F32($float),
+            ($crate::tensor::Data::F16($x), $crate::tensor::Data::F16($y)) => $crate::tensor::Data::F16($float),
+            ($crate::tensor::Data::BF16($x), $crate::tensor::Data::BF16($y)) => $crate::tensor::Data::BF16($float),
+            ($crate::tensor::Data::I64($x), $crate::tensor::Data::I64($y)) => $crate::tensor::Data::I64($int),
+            ($crate::tensor::Data::I32($x), $crate::tensor::Data::I32($y)) => $crate::tensor::Data::I32($int),
+            ($crate::tensor::Data::I16($x), $crate::tensor::Data::I16($y)) => $crate::tensor::Data::I16($int),
+            ($crate::tensor::Data::I8($x), $crate::tensor::Data::I8($y)) => $crate::tensor::Data::I8($int),
+            ($crate::tensor::Data::U64($x), $crate::tensor::Data::U64($y)) => $crate::tensor::Data::U64($int),
+            ($crate::tensor::Data::U32($x), $crate::tensor::Data::U32($y)) => $crate::tensor::Data::U32($int),
+            ($crate::tensor::Data::U16($x), $crate::tensor::Data::U16($y)) => $crate::tensor::Data::U16($int),
+            ($crate::tensor::Data::U8($x), $crate::tensor::Data::U8($y)) => $crate::tensor::Data::U8($int),
             _ => unreachable!("the type rule admits numbers of one type only"),
         }
     };
@@ -263,14 +300,14 @@ macro_rules! zip_numbers {
 macro_rules! map_ints {
     ($data:expr, $v:ident => $body:expr) => {
         match $data {
-            Data::I64($v) => Data::I64($body),
-            Data::I32($v) => Data::I32($body),
-            Data::I16($v) => Data::I16($body),
-            Data::I8($v) => Data::I8($body),
-            Data::U64($v) => Data::U64($body),
-            Data::U32($v) => Data::U32($body),
-            Data::U16($v) => Data::U16($body),
-            Data::U8($v) => Data::U8($body),
+            $crate::tensor::Data::I64($v) => $crate::tensor::Data::I64($body),
+            $crate::tensor::Data::I32($v) => $crate::tensor::Data::I32($body),
+            $crate::tensor::Data::I16($v) => $crate::tensor::Data::I16($body),
+            $crate::tensor::Data::I8($v) => $crate::tensor::Data::I8($body),
+            $crate::tensor::Data::U64($v) => $crate::tensor::Data::U64($body),
+            $crate::tensor::Data::U32($v) => $crate::tensor::Data::U32($body),
+            $crate::tensor::Data::U16($v) => $crate::tensor::Data::U16($body),
+            $crate::tensor::Data::U8($v) => $crate::tensor::Data::U8($body),
             _ => unreachable!("the type rule admits integers only"),
         }
     };
@@ -280,14 +317,14 @@ macro_rules! map_ints {
 macro_rules! zip_ints {
     (($a:expr, $b:expr), $x:ident, $y:ident => $body:expr) => {
         match ($a, $b) {
-            (Data::I64($x), Data::I64($y)) => Data::I64($body),
-            (Data::I32($x), Data::I32($y)) => Data::I32($body),
-            (Data::I16($x), Data::I16($y)) => Data::I16($body),
-            (Data::I8($x), Data::I8($y)) => Data::I8($body),
-            (Data::U64($x), Data::U64($y)) => Data::U64($body),
-            (Data::U32($x), Data::U32($y)) => Data::U32($body),
-            (Data::U16($x), Data::U16($y)) => Data::U16($body),
-            (Data::U8($x), Data::U8($y)) => Data::U8($body),
+            ($crate::tensor::Data::I64($x), $crate::tensor::Data::I64($y)) => $crate::tensor::Data::I64($body),
+            ($crate::tensor::Data::I32($x), $crate::tensor::Data::I32($y)) => $crate::tensor::Data::I32($body),
+            ($crate::tensor::Data::I16($x), $crate::tensor::Data::I16($y)) => $crate::tensor::Data::I16($body),
+            ($crate::tensor::Data::I8($x), $crate::tensor::Data::I8($y)) => $crate::tensor::Data::I8($body),
+            ($crate::tensor::Data::U64($x), $crate::tensor::Data::U64($y)) => $crate::tensor::Data::U64($body),
+            ($crate::tensor::Data::U32($x), $crate::tensor::Data::U32($y)) => $crate::tensor::Data::U32($body),
+            ($crate::tensor::Data::U16($x), $crate::tensor::Data::U16($y)) => $crate::tensor::Data::U16($body),
+            ($crate::tensor::Data::U8($x), $crate::tensor::Data::U8($y)) => $crate::tensor::Data::U8($body),
             _ => unreachable!("the type rule admits integers of one type only"),
         }
     };
@@ -297,21 +334,21 @@ macro_rules! zip_ints {
 macro_rules! with_pair {
     (($a:expr, $b:expr), $x:ident, $y:ident => $body:expr) => {
         match ($a, $b) {
-            (Data::F64($x), Data::F64($y)) => $body,
-            (Data::F32($x), Data::F32($y)) => $body,
-            (Data::F16($x), Data::F16($y)) => $body,
-            (Data::BF16($x), Data::BF16($y)) => $body,
-            (Data::I64($x), Data::I64($y)) => $body,
-            (Data::I32($x), Data::I32($y)) => $body,
-            (Data::I16($x), Data::I16($y)) => $body,
-            (Data::I8($x), Data::I8($y)) => $body,
-            (Data::I4($x), Data::I4($y)) => $body,
-            (Data::U64($x), Data::U64($y)) => $body,
-            (Data::U32($x), Data::U32($y)) => $body,
-            (Data::U16($x), Data::U16($y)) => $body,
-            (Data::U8($x), Data::U8($y)) => $body,
-            (Data::U4($x), Data::U4($y)) => $body,
-            (Data::Bool($x), Data::Bool($y)) => $body,
+            ($crate::tensor::Data::F64($x), $crate::tensor::Data::F64($y)) => $body,
+            ($crate::tensor::Data::F32($x), $crate::tensor::Data::F32($y)) => $body,
+            ($crate::tensor::Data::F16($x), $crate::tensor::Data::F16($y)) => $body,
+            ($crate::tensor::Data::BF16($x), $crate::tensor::Data::BF16($y)) => $body,
+            ($crate::tensor::Data::I64($x), $crate::tensor::Data::I64($y)) => $body,
+            ($crate::tensor::Data::I32($x), $crate::tensor::Data::I32($y)) => $body,
+            ($crate::tensor::Data::I16($x), $crate::tensor::Data::I16($y)) => $body,
+            ($crate::tensor::Data::I8($x), $crate::tensor::Data::I8($y)) => $body,
+            ($crate::tensor::Data::I4($x), $crate::tensor::Data::I4($y)) => $body,
+            ($crate::tensor::Data::U64($x), $crate::tensor::Data::U64($y)) => $body,
+            ($crate::tensor::Data::U32($x), $crate::tensor::Data::U32($y)) => $body,
+            ($crate::tensor::Data::U16($x), $crate::tensor::Data::U16($y)) => $body,
+            ($crate::tensor::Data::U8($x), $crate::tensor::Data::U8($y)) => $body,
+            ($crate::tensor::Data::U4($x), $crate::tensor::Data::U4($y)) => $body,
+            ($crate::tensor::Data::Bool($x), $crate::tensor::Data::Bool($y)) => $body,
             _ => unreachable!("the type rule admits operands of one element type only"),
         }
     };

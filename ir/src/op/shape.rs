@@ -2,7 +2,7 @@
 
 pub(crate) mod contents;
 mod layout;
-mod make;
+pub(crate) mod make;
 mod reshape;
 pub(crate) mod resize;
 mod select;
