@@ -1,1 +1,8 @@
+//! The one test binary: each suite is a module.
 
+mod constants;
+mod fuzz;
+mod meta;
+mod passes;
+mod text;
+mod verify;

@@ -210,7 +210,8 @@ impl<'a> Parser<'a> {
             }
         }
         if values.len() != results.len() || values.len() > MAX_SLOTS {
-            return self.error(at, format!("{} values for {} results", values.len(), results.len()));
+            return self
+                .error(at, format!("{} for {}", counted(values.len(), "value"), counted(results.len(), "result")));
         }
         for (value, (at, name, ty)) in values.into_iter().zip(results) {
             let found = self.graph.ty(value);
@@ -302,12 +303,13 @@ impl<'a> Parser<'a> {
             return self.error(at, format!("{count} results, at most {MAX_SLOTS} possible"));
         }
         if let Some(extra) = names.get(count.max(1)) {
-            return self.error(extra.at, format!("{} has {count} results", op.name()));
+            return self.error(extra.at, format!("{} has {}", op.name(), counted(count, "result")));
         }
         let written = types.as_ref().map_or(&[][..], |types| types.as_slice());
         let named = if count == 0 { 0 } else { names.len() };
         if types.is_some() && written.len() != named {
-            return self.error(at, format!("{} types for {named} named results", written.len()));
+            return self
+                .error(at, format!("{} for {}", counted(written.len(), "type"), counted(named, "named result")));
         }
         let [Defined { at: name_at, name, .. }, ..] = names else { unreachable!("a node has a name") };
         let node = if self.checked {
@@ -380,7 +382,7 @@ impl<'a> Parser<'a> {
             return self.error(at, format!("%{shown} is not defined above"));
         };
         if result >= self.graph.result_count(node) {
-            return self.error(at, format!("%{shown} has {} results", self.graph.result_count(node)));
+            return self.error(at, format!("%{shown} has {}", counted(self.graph.result_count(node), "result")));
         }
         Ok(node.result(result))
     }
@@ -486,6 +488,10 @@ impl<'a> Parser<'a> {
             _ => Ok(Dim::Sym(Symbol::new(&self.name(what)?))),
         }
     }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

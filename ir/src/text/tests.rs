@@ -26,6 +26,17 @@ fn round_trips(graph: &Graph) {
 }
 
 #[test]
+fn examples_of_the_documentation_read_and_print_the_same() {
+    assert_eq!(examples().len(), 4);
+    for text in examples() {
+        let graph = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        crate::verify::verify(&graph).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        round_trips(&graph);
+    }
+    assert_eq!(parse(examples()[0]).expect("just read").to_string(), examples()[0]);
+}
+
+#[test]
 fn names_of_any_kind_read_back() {
     let names = [
         "a",
@@ -129,8 +140,8 @@ fn errors_name_line_column_and_what_was_expected() {
     ];
     let bodies = [
         ("  return %y }", "line 2, column 11: %y is not defined above"),
-        ("  return }", "line 2, column 3: 0 values for 1 results"),
-        ("  return %x#1 }", "line 2, column 11: %x has 1 results"),
+        ("  return }", "line 2, column 3: 0 values for 1 result"),
+        ("  return %x#1 }", "line 2, column 11: %x has 1 result"),
         ("  %y = foo(%x)", "line 2, column 8: unknown operator `foo`"),
         ("  %y = elu(%x) {alpha=1, beta=2}", "line 2, column 26: elu: unknown attribute beta"),
         ("  %y = elu(%x) {alpha=one}", "line 2, column 17: elu: attribute alpha must be a number"),
@@ -139,7 +150,7 @@ fn errors_name_line_column_and_what_was_expected() {
         ("  %y = elu(%x, %x)", "line 2, column 8: elu: 2 operands given, at most 1 taken"),
         ("  %y = elu(%x) : f32[3]", "line 2, column 18: elu gives f32[2], not f32[3]"),
         ("  %y#1 = elu(%x)", "line 2, column 4: expected result `#0`"),
-        ("  %y#0, %y#1 = elu(%x)", "line 2, column 10: elu has 1 results"),
+        ("  %y#0, %y#1 = elu(%x)", "line 2, column 10: elu has 1 result"),
         ("  %y = const f32[2] = [1]", "line 2, column 23: 1 elements for f32[2]"),
         ("  %y = const f32[N] = [1]", "line 2, column 14: a constant has a shape of numbers"),
         ("  %y = const i8[1] = [128]", "line 2, column 23: expected an integer that fits i8, found `128`"),
