@@ -296,6 +296,19 @@ macro_rules! zip_numbers {
     };
 }
 
+/// Maps floats to floats of the same type.
+macro_rules! map_floats {
+    ($data:expr, $v:ident => $body:expr) => {
+        match $data {
+            $crate::tensor::Data::F64($v) => $crate::tensor::Data::F64($body),
+            $crate::tensor::Data::F32($v) => $crate::tensor::Data::F32($body),
+            $crate::tensor::Data::F16($v) => $crate::tensor::Data::F16($body),
+            $crate::tensor::Data::BF16($v) => $crate::tensor::Data::BF16($body),
+            _ => unreachable!("the type rule admits floats only"),
+        }
+    };
+}
+
 /// Maps integers to integers of the same type.
 macro_rules! map_ints {
     ($data:expr, $v:ident => $body:expr) => {
@@ -354,4 +367,4 @@ macro_rules! with_pair {
     };
 }
 
-pub(super) use {map_data, map_ints, map_numbers, with_pair, zip_data, zip_ints, zip_numbers};
+pub(super) use {map_data, map_floats, map_ints, map_numbers, with_pair, zip_data, zip_ints, zip_numbers};

@@ -6,7 +6,7 @@ mod binary;
 mod cast;
 
 use super::Cx;
-use super::element::{Float, Int, Number, map_data, map_ints, map_numbers, zip_data, zip_numbers};
+use super::element::{Float, Int, Number, map_data, map_floats, map_ints, map_numbers, zip_data, zip_numbers};
 use super::strided::Walk;
 use crate::error::EvalError;
 use crate::op::{Op, Unary, Variadic};
@@ -77,13 +77,7 @@ fn float(x: &Data, f: impl Fn(f64) -> f64) -> Data {
     fn map<T: Float>(x: &[T], f: impl Fn(f64) -> f64) -> Vec<T> {
         x.iter().map(|&x| T::narrow(f(x.wide()))).collect()
     }
-    match x {
-        Data::F64(x) => Data::F64(map(x, f)),
-        Data::F32(x) => Data::F32(map(x, f)),
-        Data::F16(x) => Data::F16(map(x, f)),
-        Data::BF16(x) => Data::BF16(map(x, f)),
-        _ => unreachable!("the type rule admits floats only"),
-    }
+    map_floats!(x, x => map(x, f))
 }
 
 /// A property of floats.

@@ -118,7 +118,7 @@ fn matmul(a: &Tensor, b: &Tensor) -> Sums {
 }
 
 /// A batch of matrix products; vectors are matrices of one row or column.
-struct Product {
+pub(super) struct Product {
     rows: usize,
     inner: usize,
     columns: usize,
@@ -127,7 +127,8 @@ struct Product {
 }
 
 impl Product {
-    fn new(a: &[usize], b: &[usize]) -> Product {
+    /// The products of matrices of these shapes.
+    pub(super) fn new(a: &[usize], b: &[usize]) -> Product {
         let (a, b) = (if let [inner] = a { &[1, *inner] } else { a }, if let [inner] = b { &[*inner, 1] } else { b });
         let ([batch_a @ .., rows, inner], [batch_b @ .., _, columns]) = (a, b) else {
             unreachable!("the type rule refuses scalars")
@@ -147,7 +148,8 @@ impl Product {
         Product { rows: *rows, inner: *inner, columns: *columns, batch }
     }
 
-    fn run<T: Copy + Into<S>, S: Sum>(&self, a: &[T], b: &[T]) -> Vec<S> {
+    /// Every element of every product.
+    pub(super) fn run<T: Copy + Into<S>, S: Sum>(&self, a: &[T], b: &[T]) -> Vec<S> {
         let &Product { rows, inner, columns, ref batch } = self;
         let b = transposed(b, inner, columns);
         let product = |&(at_a, at_b): &(usize, usize)| {

@@ -3,7 +3,7 @@
 mod order;
 
 use super::Cx;
-use super::element::{Float, Int, Number, map_numbers};
+use super::element::{Float, Int, Number, map_floats, map_ints, map_numbers};
 use super::strided::{Walk, strides};
 use crate::error::EvalError;
 use crate::op::infer::resolve_axis;
@@ -67,19 +67,11 @@ fn reduce(op: &Reduce, cx: &Cx<'_>) -> Result<Tensor, EvalError> {
     let data = match (op.kind, x.data()) {
         (ReduceKind::Max, Data::Bool(x)) => Data::Bool(fold(x, &layout, false, |a, b| a | b)),
         (ReduceKind::Min, Data::Bool(x)) => Data::Bool(fold(x, &layout, true, |a, b| a & b)),
-        (kind, data) if data.dtype().is_float() => {
-            map_numbers!(data, x =>
-                float floats(kind, x, &layout),
-                int unreachable!("the element type is a float, {}", x.len()))
-        }
+        (kind, data) if data.dtype().is_float() => map_floats!(data, x => floats(kind, x, &layout)),
         (ReduceKind::Mean, _) if layout.count == 0 && layout.results > 0 => {
             return Err(EvalError::Value("the mean of no integers".to_owned()));
         }
-        (kind, data) => {
-            map_numbers!(data, x =>
-                float unreachable!("the element type is an integer, {}", x.len()),
-                int ints(kind, x, &layout))
-        }
+        (kind, data) => map_ints!(data, x => ints(kind, x, &layout)),
     };
     Ok(Tensor::new(shape, data))
 }
