@@ -2,6 +2,7 @@
 
 mod constants;
 mod fuzz;
+mod kernels;
 mod meta;
 mod passes;
 mod text;

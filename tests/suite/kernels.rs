@@ -1,0 +1,266 @@
+//! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
+//! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
+
+use optc_codegen::{Jit, Plan};
+use optc_ir::op::{
+    Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,
+    LeakyRelu, Linear, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary, Variadic,
+};
+use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Relative to the largest magnitude of a result.
+const TOLERANCE: f32 = 1e-4;
+
+fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
+    let len: usize = shape.iter().product();
+    Tensor::f32(shape, (0..len).map(|_| rng.random_range(-2.0f32..2.0)).collect::<Vec<_>>())
+}
+
+/// Builds a graph of one node: operand 0 is an input, the others are constants unless `dynamic`.
+fn single(op: impl Into<Op>, shapes: &[&[usize]], dynamic: bool, rng: &mut ChaCha8Rng) -> (Graph, Vec<Tensor>) {
+    let mut graph = Graph::new("kernel");
+    let mut inputs = Vec::new();
+    let mut operands: Vec<Option<ValueId>> = Vec::new();
+    for (i, &shape) in shapes.iter().enumerate() {
+        let tensor = random(rng, shape);
+        let name = format!("x{i}");
+        if i == 0 || dynamic {
+            operands.push(Some(graph.add_input(&name, Type::tensor(DType::F32, shape.iter().copied())).into()));
+            inputs.push(tensor);
+        } else {
+            operands.push(Some(graph.add_tensor(&name, tensor).into()));
+        }
+    }
+    let node = graph.add("y", op, &operands).expect("the configuration fits the operator");
+    graph.add_result("y", node.into());
+    (graph, inputs)
+}
+
+/// Runs both backends; the plan must use kernels alone.
+fn agree(what: &str, graph: &Graph, inputs: &[Tensor]) {
+    let plan = Plan::new(graph).expect("the graph can be planned");
+    assert!(!plan.to_string().contains("interp "), "{what}: no kernel\n{plan}");
+    assert!(plan.check().is_empty(), "{what}: buffers overlap\n{plan}");
+    let expected = Interp.compile(graph).unwrap().run(inputs).unwrap();
+    for threads in [1, 2] {
+        let got = Jit { threads }.compile(graph).unwrap().run(inputs).unwrap();
+        for (expected, got) in expected.iter().zip(&got) {
+            assert_eq!(expected.shape(), got.shape(), "{what}");
+            let (a, b) = (expected.as_f32().unwrap(), got.as_f32().unwrap());
+            let scale = a.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+            for (i, (x, y)) in a.iter().zip(b).enumerate() {
+                assert!((x - y).abs() <= TOLERANCE * scale, "{what}, {threads} threads, element {i}: {x} and {y}");
+            }
+        }
+    }
+}
+
+fn check(what: &str, op: impl Into<Op>, shapes: &[&[usize]]) {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let (graph, inputs) = single(op, shapes, false, &mut rng);
+    agree(what, &graph, &inputs);
+}
+
+#[test]
+fn convolutions() {
+    let acts = [
+        Act::None,
+        Act::Relu,
+        Act::Clip { lo: 0.0, hi: 6.0 },
+        Act::LeakyRelu { alpha: 0.1 },
+        Act::Sigmoid,
+        Act::Tanh,
+        Act::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Act::HardSwish,
+        Act::Silu,
+        Act::Gelu,
+    ];
+    let mut case = 0;
+    for (n, c, o, group) in [(1, 1, 1, 1), (1, 3, 5, 1), (2, 4, 13, 1), (1, 6, 8, 2), (2, 4, 4, 4), (1, 3, 6, 3)] {
+        for (h, w) in [(1, 1), (5, 7), (13, 12), (8, 17)] {
+            for (kernel, stride, dilation, pad) in [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 3, 1, 4)] {
+                let conv = Conv {
+                    strides: vec![stride; 2],
+                    pads: vec![pad, pad, pad, pad],
+                    dilations: vec![dilation; 2],
+                    group,
+                    act: acts[case % acts.len()],
+                    ..Conv::default()
+                };
+                case += 1;
+                let weights = [o, c / group, kernel, kernel];
+                let what = format!("{n}×{c}×{h}×{w} → {o}, {conv:?}");
+                check(&what, conv.clone(), &[&[n, c, h, w], &weights, &[o]]);
+                check(&what, conv, &[&[n, c, h, w], &weights]);
+            }
+        }
+    }
+    check("one axis", Conv { pads: vec![1, 1], ..Conv::default() }, &[&[2, 3, 9], &[4, 3, 3], &[4]]);
+    check(
+        "uneven border",
+        Conv { pads: vec![0, 2, 1, 0], ..Conv::default() },
+        &[&[1, 2, 6, 6], &[3, 2, 3, 3], &[3]],
+    );
+}
+
+#[test]
+fn products() {
+    for m in [1, 3, 4, 5, 16] {
+        for n in [1, 4, 11, 12, 13, 37] {
+            for k in [1, 7, 32] {
+                let what = format!("{m}×{n}×{k}");
+                check(&what, Linear { act: Act::Relu }, &[&[m, k], &[n, k], &[n]]);
+                check(&what, Linear::default(), &[&[1, m, k], &[n, k]]);
+                check(&what, MatMul {}, &[&[m, k], &[k, n]]);
+                let gemm = Gemm { alpha: 0.5, beta: 2.0, trans_b: true, ..Gemm::default() };
+                check(&what, gemm, &[&[m, k], &[n, k], &[n]]);
+                let mut rng = ChaCha8Rng::seed_from_u64(8);
+                let (graph, inputs) = single(MatMul {}, &[&[2, 3, m, k], &[2, 3, k, n]], true, &mut rng);
+                agree(&what, &graph, &inputs);
+            }
+        }
+    }
+}
+
+#[test]
+fn pools() {
+    for (h, w) in [(3, 3), (7, 13), (16, 9)] {
+        for (kernel, stride, pad) in [(2, 2, 0), (3, 1, 1), (3, 2, 1)] {
+            let what = format!("{h}×{w}, kernel {kernel}, stride {stride}, pad {pad}");
+            let (kernel, strides, pads) = (vec![kernel; 2], vec![stride; 2], vec![pad; 4]);
+            for ceil in [false, true] {
+                let max = MaxPool {
+                    kernel: kernel.clone(),
+                    strides: strides.clone(),
+                    pads: pads.clone(),
+                    ceil,
+                    ..MaxPool::default()
+                };
+                let mut rng = ChaCha8Rng::seed_from_u64(9);
+                let (graph, inputs) = single(max, &[&[2, 3, h, w]], false, &mut rng);
+                agree(&what, &graph, &inputs);
+                let average = AveragePool {
+                    kernel: kernel.clone(),
+                    strides: strides.clone(),
+                    pads: pads.clone(),
+                    ceil,
+                    count_include_pad: !ceil,
+                    ..AveragePool::default()
+                };
+                check(&what, average, &[&[2, 3, h, w]]);
+            }
+        }
+    }
+    check("global average", GlobalAveragePool {}, &[&[2, 5, 7, 7]]);
+    check("global max", GlobalMaxPool {}, &[&[2, 5, 3, 11]]);
+}
+
+#[test]
+fn rows() {
+    for n in [1, 3, 4, 5, 64, 131] {
+        let what = format!("{n} elements");
+        check(&what, Softmax::default(), &[&[3, n]]);
+        check(&what, LayerNorm::default(), &[&[2, 3, n], &[n], &[n]]);
+        check(&what, LayerNorm::default(), &[&[2, 3, n], &[n]]);
+        for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max] {
+            for (axes, keepdims) in [(Some(vec![-1]), true), (Some(vec![1, 2]), false), (None, false)] {
+                check(&what, Op::Reduce(Reduce { kind, attrs: ReduceAttrs { axes, keepdims } }), &[&[2, 3, n]]);
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise() {
+    for shape in [&[1][..], &[3], &[4, 5], &[2, 3, 4, 5], &[131]] {
+        for &u in Unary::ALL {
+            let supported = matches!(
+                u,
+                Unary::Abs
+                    | Unary::Neg
+                    | Unary::Floor
+                    | Unary::Ceil
+                    | Unary::Round
+                    | Unary::Exp
+                    | Unary::Erf
+                    | Unary::Relu
+                    | Unary::Sigmoid
+                    | Unary::Tanh
+                    | Unary::HardSwish
+                    | Unary::Silu
+            );
+            if supported {
+                check(u.word(), Op::Unary(u), &[shape]);
+            }
+        }
+        check("leaky_relu", LeakyRelu { alpha: 0.3 }, &[shape]);
+        check("hard_sigmoid", HardSigmoid::default(), &[shape]);
+        check("gelu", Gelu::default(), &[shape]);
+        check("clip", Clip {}, &[shape]);
+    }
+    let pairs: [(&[usize], &[usize]); 7] = [
+        (&[2, 3, 4, 5], &[2, 3, 4, 5]),
+        (&[2, 3, 4, 5], &[5]),
+        (&[2, 3, 4, 5], &[3, 1, 1]),
+        (&[2, 1, 4, 1], &[3, 1, 5]),
+        (&[7], &[1]),
+        (&[1, 3, 1, 1], &[1, 3, 8, 9]),
+        (&[1], &[2, 2]),
+    ];
+    for (a, b) in pairs {
+        for op in [Binary::Add, Binary::Sub, Binary::Mul] {
+            let mut rng = ChaCha8Rng::seed_from_u64(10);
+            let (graph, inputs) = single(Op::Binary(op), &[a, b], true, &mut rng);
+            agree(op.word(), &graph, &inputs);
+        }
+        for op in [Variadic::Max, Variadic::Min, Variadic::Sum, Variadic::Mean] {
+            let mut rng = ChaCha8Rng::seed_from_u64(11);
+            let (graph, inputs) = single(Op::Variadic(op), &[a, b], true, &mut rng);
+            agree(op.word(), &graph, &inputs);
+        }
+    }
+}
+
+/// Extremes of the range where approximations of `exp` and `tanh` go wrong first.
+#[test]
+fn special_values() {
+    let values = [0.0, -0.0, 1e-30, -1e-6, 0.25, -0.49, 0.51, 7.9, -9.0, 30.0, -87.0, 88.0, 89.0, -104.0, 1e30, f32::NEG_INFINITY];
+    for u in [Unary::Exp, Unary::Tanh, Unary::Sigmoid, Unary::Erf] {
+        let mut graph = Graph::new("special");
+        let x = graph.add_input("x", Type::tensor(DType::F32, [values.len()]));
+        let y = graph.add("y", Op::Unary(u), &[Some(x.into())]).unwrap();
+        graph.add_result("y", y.into());
+        let input = [Tensor::f32([values.len()], values)];
+        let expected = Interp.compile(&graph).unwrap().run(&input).unwrap();
+        let got = Jit::default().compile(&graph).unwrap().run(&input).unwrap();
+        for ((x, e), g) in values.iter().zip(expected[0].as_f32().unwrap()).zip(got[0].as_f32().unwrap()) {
+            let close = e == g || (e - g).abs() <= 2e-6 * e.abs().max(1e-30) || (e - g).abs() < 1e-37;
+            assert!(close || (u == Unary::Erf && (e - g).abs() < 1e-6), "{}({x}) = {e}, not {g}", u.word());
+        }
+    }
+}
+
+/// One executable serves several sets of input shapes.
+#[test]
+fn open_dimensions() {
+    let mut graph = Graph::new("open");
+    let shape = [optc_ir::Dim::sym("N"), 3.into(), optc_ir::Dim::sym("H"), 8.into()];
+    let x = graph.add_input("x", Type::tensor(DType::F32, shape));
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let w = graph.add_tensor("w", random(&mut rng, &[4, 3, 3, 3]));
+    let conv = Conv { pads: vec![1; 4], ..Conv::default() };
+    let y = graph.add("y", conv, &[Some(x.into()), Some(w.into())]).unwrap();
+    graph.add_result("y", y.into());
+    let mut jit = Jit::default().compile(&graph).unwrap();
+    let mut interp = Interp.compile(&graph).unwrap();
+    for shape in [[1, 3, 5, 8], [2, 3, 9, 8], [1, 3, 5, 8]] {
+        let input = [random(&mut rng, &shape)];
+        let (a, b) = (interp.run(&input).unwrap(), jit.run(&input).unwrap());
+        assert_eq!(a[0].shape(), b[0].shape());
+        for (x, y) in a[0].as_f32().unwrap().iter().zip(b[0].as_f32().unwrap()) {
+            assert!((x - y).abs() < 1e-3, "{x} and {y}");
+        }
+    }
+}
