@@ -1,4 +1,4 @@
-//! Activations that operators carry, on `f64`.
+//! Activations on `f64`, those that operators carry among them.
 
 use crate::op::Act;
 
@@ -15,7 +15,7 @@ pub(super) fn activate(act: Act, x: f64) -> f64 {
         Act::HardSigmoid { alpha, beta } => clip(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
         Act::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
         Act::Silu => x * sigmoid(x),
-        Act::Gelu => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Act::Gelu => gelu(x),
     }
 }
 
@@ -26,7 +26,17 @@ pub(super) fn sigmoid(x: f64) -> f64 {
 
 /// max(0, x), but NaN for NaN.
 pub(super) fn rectify(x: f64) -> f64 {
-    if x < 0.0 { 0.0 } else { x }
+    if x <= 0.0 { 0.0 } else { x }
+}
+
+/// log(1 + eˣ) without overflow: max(x, 0) + log(1 + e^−|x|).
+pub(super) fn softplus(x: f64) -> f64 {
+    rectify(x) + (-x.abs()).exp().ln_1p()
+}
+
+/// x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; by the complement, which keeps its digits far below zero.
+pub(super) fn gelu(x: f64) -> f64 {
+    x * 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// min(max(x, lo), hi), but NaN for NaN; `f64::clamp` panics where lo > hi.

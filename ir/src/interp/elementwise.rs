@@ -6,6 +6,7 @@ mod binary;
 mod cast;
 
 use super::Cx;
+use super::act::{gelu, sigmoid, softplus};
 use super::element::{Float, Int, Number, map_data, map_floats, map_ints, map_numbers, zip_data, zip_numbers};
 use super::strided::Walk;
 use crate::error::EvalError;
@@ -141,20 +142,6 @@ fn unary(op: Unary, x: &Data) -> Data {
         Unary::BitwiseNot => map_ints!(x, x => x.iter().map(|x| !x).collect()),
         Unary::IsNan => test(x, f64::is_nan),
     }
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// log(1 + eˣ) without overflow: max(x, 0) + log(1 + e^−|x|). The maximum keeps NaN.
-fn softplus(x: f64) -> f64 {
-    (if x < 0.0 { 0.0 } else { x }) + (-x.abs()).exp().ln_1p()
-}
-
-/// x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; by the complement, which keeps its digits far below zero.
-fn gelu(x: f64) -> f64 {
-    x * 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))).

@@ -1,6 +1,7 @@
 //! Evaluation of the operators of `op/linear.rs`.
 //!
-//! Matrix products are dot products of rows of the left matrix with rows of the transposed right one.
+//! Matrix products are dot products of rows of the left matrix with rows of the transposed right one, or
+//! combinations of rows of the right one where the left one is too short to be worth transposing for.
 //! Floats are summed in `f64`, integers modulo 2⁶⁴, which any narrower type agrees with after wrapping.
 
 use std::num::Wrapping;
@@ -9,6 +10,7 @@ use std::ops::{AddAssign, Mul};
 use super::Cx;
 use super::act::activate;
 use super::einsum::einsum;
+use super::strided::Walk;
 use crate::error::EvalError;
 use crate::op::{Gemm, Op};
 use crate::tensor::{Data, Tensor};
@@ -83,6 +85,21 @@ fn dot<T: Copy + Into<S>, S: Sum>(a: &[T], b: &[T]) -> S {
     sum
 }
 
+/// `a[m, k] · b[k, n]`, row-major: the rows of `b` combined with the elements of a row of `a` as factors.
+fn combinations<T: Copy + Into<S>, S: Sum>(a: &[T], b: &[T], m: usize, k: usize, n: usize) -> Vec<S> {
+    let mut y = vec![S::default(); m * n];
+    if k == 0 || n == 0 {
+        return y;
+    }
+    for (y, a) in y.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
+        for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
+            let a = a.into();
+            y.iter_mut().zip(b).for_each(|(y, &b)| *y += a * b.into());
+        }
+    }
+    y
+}
+
 /// Every matrix of `rows × columns` in `x` transposed.
 fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
     // Squares of this side keep both the reads and the writes in the cache.
@@ -151,10 +168,18 @@ impl Product {
     /// Every element of every product.
     pub(super) fn run<T: Copy + Into<S>, S: Sum>(&self, a: &[T], b: &[T]) -> Vec<S> {
         let &Product { rows, inner, columns, ref batch } = self;
-        let b = transposed(b, inner, columns);
+        // Transposing takes about as long as multiplying by a few rows.
+        let few = rows < 8;
+        let flipped;
+        let b = if few {
+            b
+        } else {
+            flipped = transposed(b, inner, columns);
+            &flipped
+        };
         let product = |&(at_a, at_b): &(usize, usize)| {
             let (a, b) = (&a[at_a * rows * inner..][..rows * inner], &b[at_b * inner * columns..][..inner * columns]);
-            row_products(a, b, rows, inner, columns)
+            if few { combinations(a, b, rows, inner, columns) } else { row_products(a, b, rows, inner, columns) }
         };
         batch.iter().flat_map(product).collect()
     }
@@ -187,51 +212,25 @@ fn gemm(attrs: &Gemm, cx: &Cx<'_>) -> Sums {
         Tensor::new(shape, data)
     };
     let (a, b) = (oriented(a, attrs.trans_a), oriented(b, attrs.trans_b));
-    let columns = b.shape()[1];
-    let c = cx.get(2).map(|c| (c, Broadcast::new(c.shape(), columns)));
-    let sums = matmul(&a, &b);
-    match sums {
-        Sums::Int(mut sums) if attrs.alpha == 1.0 && attrs.beta == 1.0 => {
-            if let Some((c, at)) = c.and_then(|(c, at)| Some((wrapping(c)?, at))) {
-                sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += c[at.index(i)]);
-            }
-            Sums::Int(sums)
+    let shape = [a.shape()[0], b.shape()[1]];
+    let c = cx.get(2).map(|c| (c, Walk::broadcast(&shape, [&shape, c.shape()])));
+    match (matmul(&a, &b), c) {
+        (Sums::Int(sums), None) if attrs.alpha == 1.0 => Sums::Int(sums),
+        (Sums::Int(sums), Some((c, walk))) if attrs.alpha == 1.0 && attrs.beta == 1.0 => {
+            let c = wrapping(c).expect("the type rule requires integers as in the product");
+            Sums::Int(walk.zip(&sums, &c, |sum, c| sum + c))
         }
-        sums => {
-            let mut sums = match sums {
-                Sums::Float(sums) => sums,
-                Sums::Int(sums) => sums.into_iter().map(|sum| sum.0 as f64).collect(),
+        (sums, c) => {
+            let (alpha, beta) = (f64::from(attrs.alpha), f64::from(attrs.beta));
+            let sums: Vec<f64> = match sums {
+                Sums::Float(sums) => sums.into_iter().map(|sum| alpha * sum).collect(),
+                Sums::Int(sums) => sums.into_iter().map(|sum| alpha * sum.0 as f64).collect(),
             };
-            sums.iter_mut().for_each(|sum| *sum *= f64::from(attrs.alpha));
-            if let Some((c, at)) = c.map(|(c, at)| (c.data().to_f64(), at)) {
-                let beta = f64::from(attrs.beta);
-                sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += beta * c[at.index(i)]);
-            }
-            Sums::Float(sums)
+            Sums::Float(match c {
+                Some((c, walk)) => walk.zip(&sums, &c.data().to_f64(), |sum, c| sum + beta * c),
+                None => sums,
+            })
         }
-    }
-}
-
-/// Where a matrix reads an operand of at most two axes that broadcasts to it.
-struct Broadcast {
-    columns: usize,
-    row_step: usize,
-    column_step: usize,
-}
-
-impl Broadcast {
-    fn new(shape: &[usize], columns: usize) -> Broadcast {
-        let (rows, width) = match *shape {
-            [] => (1, 1),
-            [width] => (1, width),
-            [rows, width] => (rows, width),
-            _ => unreachable!("the type rule allows two axes at most"),
-        };
-        Broadcast { columns, row_step: if rows == 1 { 0 } else { width }, column_step: usize::from(width != 1) }
-    }
-
-    fn index(&self, i: usize) -> usize {
-        i / self.columns * self.row_step + i % self.columns * self.column_step
     }
 }
 
@@ -254,7 +253,7 @@ mod tests {
 
     #[test]
     fn matrices_multiply_by_the_formula() {
-        for (m, k, n) in [(1, 1, 1), (3, 5, 2), (2, 37, 40), (40, 8, 33), (2, 0, 3), (0, 2, 3)] {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 2), (2, 37, 40), (40, 8, 33), (9, 37, 2), (9, 0, 2), (2, 0, 3), (0, 2, 3)] {
             for dtype in [DType::F32, DType::F64, DType::I64, DType::BF16] {
                 let (a, b) = (numbers(dtype, &[m, k]), numbers(dtype, &[k, n]));
                 let y = run(MatMul {}, &[&a, &b]);

@@ -1,6 +1,7 @@
 //! Evaluation of the operators of `op/norm.rs`. Everything is computed in `f64` and rounded once.
 
 use super::Cx;
+use super::strided::Walk;
 use crate::error::EvalError;
 use crate::op::infer::resolve_axis;
 use crate::op::{Lrn, Op};
@@ -114,25 +115,12 @@ fn scale_channels(y: &mut [f64], cx: &Cx<'_>, parts: usize) {
 }
 
 /// Operands 1 and, if present, 2 as scale and offset that broadcast to `y`.
-fn scale_elements(y: &mut [f64], cx: &Cx<'_>) {
+fn scale_elements(y: &mut Vec<f64>, cx: &Cx<'_>) {
+    let shape = cx.x(0).shape();
     for (slot, apply) in [(1, (|y, p| y * p) as fn(f64, f64) -> f64), (2, |y, p| y + p)] {
         let Some(parameter) = cx.get(slot) else { continue };
-        let values = parameter.data().to_f64();
-        let indices = broadcast_indices(parameter.shape(), cx.x(0).shape());
-        y.iter_mut().zip(indices).for_each(|(y, i)| *y = apply(*y, values[i]));
+        *y = Walk::broadcast(shape, [shape, parameter.shape()]).zip(y, &parameter.data().to_f64(), apply);
     }
-}
-
-/// For every element of `shape`, which element of a tensor of shape `narrow` broadcasts to it.
-fn broadcast_indices(narrow: &[usize], shape: &[usize]) -> Vec<usize> {
-    let mut indices = vec![0];
-    let missing = shape.len() - narrow.len();
-    for (i, &len) in shape.iter().enumerate() {
-        let own = i.checked_sub(missing).map_or(1, |i| narrow[i]);
-        let step = move |at: usize| (0..len).map(move |j| at * own + if own == 1 { 0 } else { j });
-        indices = indices.into_iter().flat_map(step).collect();
-    }
-    indices
 }
 
 /// Runs `f` on every run of elements along an axis, or along it and all that follow.

@@ -4,7 +4,7 @@
 //! are kept in `f64` from step to step.
 
 use super::Cx;
-use super::act::{clip, rectify, sigmoid};
+use super::act::{clip, rectify, sigmoid, softplus};
 use super::linear::row_products;
 use crate::error::EvalError;
 use crate::op::{Activation, Direction, Gru, Lstm, Op, Rnn};
@@ -240,8 +240,7 @@ fn apply(activation: Activation, x: f64) -> f64 {
             }
         }
         Activation::Softsign => x / (1.0 + x.abs()),
-        // The sum of both halves is log(1 + eˣ) without overflow.
-        Activation::Softplus => rectify(x) + (-x.abs()).exp().ln_1p(),
+        Activation::Softplus => softplus(x),
     }
 }
 
