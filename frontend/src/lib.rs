@@ -8,10 +8,15 @@ pub use optc_codegen as codegen;
 pub use optc_ir as ir;
 pub use optc_passes as passes;
 
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod files;
 pub mod measure;
+pub mod model;
 pub mod onnx;
+pub mod pack;
+pub mod report;
 
 pub use error::Error;
+pub use model::{load, save};
