@@ -62,6 +62,18 @@ impl Distance {
         Ok(())
     }
 
+    /// Takes another series into account, as if its runs had been added here.
+    pub fn merge(&mut self, other: &Distance) {
+        self.max_abs = self.max_abs.max(other.max_abs);
+        self.max_rel = self.max_rel.max(other.max_rel);
+        self.dot += other.dot;
+        self.norm_a += other.norm_a;
+        self.norm_b += other.norm_b;
+        self.rows += other.rows;
+        self.agreeing += other.agreeing;
+        self.mismatches += other.mismatches;
+    }
+
     /// The largest `|a − b|`; infinite if an element is finite in one series only.
     pub fn max_abs(&self) -> f64 {
         if self.mismatches > 0 { f64::INFINITY } else { self.max_abs }

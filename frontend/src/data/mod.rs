@@ -3,6 +3,7 @@
 //! What a file is follows from its first bytes, not from its name; `.gz` around any of them is undone.
 
 mod idx;
+mod images;
 mod npy;
 mod random;
 mod samples;
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::files;
 
 pub use idx::read_idx;
+pub use images::{Images, read_images};
 pub use npy::{read_npy, read_npz, write_npy, write_npz};
 pub use random::{Assumed, random_inputs};
 pub use samples::{Samples, Scaling};

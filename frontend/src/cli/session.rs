@@ -1,0 +1,248 @@
+//! What the commands share: arguments turned into things, and a way to talk.
+//!
+//! Standard output carries data: reports, JSON, text that was asked for. Standard error carries talk.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use optc_codegen::Jit;
+use optc_ir::{Backend, Dim, Graph, Interp, Type};
+use optc_passes::options::Written;
+use optc_passes::pipeline::{self, Pipeline};
+use optc_passes::registry::PASSES;
+use optc_passes::selector::{Selection, Selector};
+
+use super::args::{BackendKind, Binding, DataArgs, ExecArgs, PipelineArgs, TalkArgs};
+use crate::data::{self, Arrays, Samples, Scaling};
+use crate::error::Error;
+use crate::model::{self, Model};
+use crate::report::table::Style;
+
+/// How much is said, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Talk {
+    /// Whether standard output carries one JSON object.
+    pub(super) json: bool,
+    /// How tables look.
+    pub(super) style: Style,
+    level: i16,
+}
+
+impl Talk {
+    pub(super) fn new(args: &TalkArgs) -> Talk {
+        let level = if args.quiet { -1 } else { i16::from(args.verbose) };
+        Talk { json: args.json, style: Style::detect(), level }
+    }
+
+    /// Whether everything is to be listed.
+    pub(super) fn verbose(&self) -> bool {
+        self.level > 0
+    }
+
+    /// Says something on standard error, unless told to be quiet.
+    pub(super) fn say(&self, text: impl std::fmt::Display) {
+        if self.level >= 0 {
+            to_stderr(text);
+        }
+    }
+
+    /// Says something on standard error if asked to say more.
+    pub(super) fn detail(&self, text: impl std::fmt::Display) {
+        if self.level > 0 {
+            to_stderr(text);
+        }
+    }
+
+    /// A progress display on standard error, if that is a terminal.
+    pub(super) fn progress(&self, total: Option<u64>) -> ProgressBar {
+        if self.level < 0 || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match total {
+            Some(total) => (ProgressBar::new(total), "{spinner} {wide_bar} {pos}/{len} {msg} {elapsed}"),
+            None => (ProgressBar::new_spinner(), "{spinner} {wide_msg} {elapsed}"),
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is valid");
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+}
+
+/// Writes to standard error; nobody listening is no reason to stop.
+pub(super) fn to_stderr(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Writes data to standard output. A reader that has seen enough, such as `head`, is no error.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(|source| Error::file(Path::new("standard output"), source)),
+    }
+}
+
+/// Loads a model and fixes its open dimensions as asked. Also tells how long loading took.
+pub(super) fn open(path: &Path, bind: &[Binding], talk: &Talk) -> Result<(Model, Duration), Error> {
+    let start = Instant::now();
+    let mut model = model::open(path)?;
+    let time = start.elapsed();
+    for remark in &model.remarks {
+        talk.detail(format_args!("{}: {remark}", path.display()));
+    }
+    self::bind(&mut model.graph, bind)?;
+    Ok((model, time))
+}
+
+fn bind(graph: &mut Graph, bindings: &[Binding]) -> Result<(), Error> {
+    if bindings.is_empty() {
+        return Ok(());
+    }
+    let open = open_dims(graph);
+    for Binding { dim, .. } in bindings {
+        if !open.contains(dim) {
+            let known =
+                if open.is_empty() { "it has none".to_owned() } else { format!("they are {}", open.join(", ")) };
+            return Err(Error::Usage(format!("the model has no open dimension {dim}; {known}")));
+        }
+    }
+    let bindings: Vec<(&str, usize)> = bindings.iter().map(|b| (b.dim.as_str(), b.extent)).collect();
+    graph.bind(&bindings).map_err(|(node, error)| {
+        let list: Vec<String> = bindings.iter().map(|(dim, n)| format!("{dim}={n}")).collect();
+        Error::Usage(format!("--bind {}: node {node}: {error}", list.join(",")))
+    })
+}
+
+/// The symbols among the extents of the inputs.
+pub(super) fn open_dims(graph: &Graph) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for &input in graph.inputs() {
+        let Type::Tensor(ty) = graph.ty(input) else { continue };
+        for dim in &ty.shape {
+            if let Dim::Sym(symbol) = dim
+                && !names.iter().any(|name| name == symbol.as_str())
+            {
+                names.push(symbol.as_str().to_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Threads to use.
+pub(super) fn threads(args: &ExecArgs) -> Result<usize, Error> {
+    match args.threads {
+        Some(0) => Err(Error::Usage("--threads 0: at least one thread is needed".to_owned())),
+        Some(n) => Ok(n),
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+/// What runs models.
+pub(super) fn backend(kind: BackendKind, threads: usize) -> Box<dyn Backend> {
+    match kind {
+        BackendKind::Interp => Box::new(Interp),
+        BackendKind::Jit => Box::new(Jit { threads }),
+    }
+}
+
+/// The passes asked for: by hand, by goal, or the goal of the tool.
+pub(super) fn pipeline(args: &PipelineArgs, talk: &Talk) -> Result<Pipeline, Error> {
+    let parsed = match (&args.pipeline, &args.goal) {
+        (Some(text), _) => pipeline::parse(text)?,
+        (None, goal) => {
+            let name = goal.as_deref().unwrap_or("compress");
+            pipeline::preset(name).ok_or_else(|| Error::Usage(format!("-O {name}: there is no such goal")))?
+        }
+    };
+    let selector = |text: &Option<String>, flag: &str| {
+        let parsed = text.as_deref().map(Selector::parse).transpose();
+        parsed.map_err(|message| Error::Usage(format!("{flag} {message}")))
+    };
+    let selection = Selection { only: selector(&args.only, "--only")?, protect: selector(&args.protect, "--protect")? };
+    if selection == Selection::default() { Ok(parsed) } else { select(&parsed, &selection, talk) }
+}
+
+/// The same passes, with a selection in each that takes one and has none of its own.
+fn select(pipeline: &Pipeline, selection: &Selection, talk: &Talk) -> Result<Pipeline, Error> {
+    let mut texts = Vec::new();
+    let mut taken = false;
+    for pass in &pipeline.passes {
+        let takes = |key: &str| {
+            let info = PASSES.iter().find(|info| info.name == pass.name());
+            info.is_some_and(|info| info.options.iter().any(|option| option.key == key))
+                && !pass.options().contains(&format!("{key}="))
+        };
+        let own = Selection {
+            only: selection.only.clone().filter(|_| takes("only")),
+            protect: selection.protect.clone().filter(|_| takes("protect")),
+        };
+        taken |= own != Selection::default();
+        let added = Written::default().selection(&own).finish();
+        let options: Vec<String> = [pass.options(), added].into_iter().filter(|text| !text.is_empty()).collect();
+        texts.push(format!("{}{{{}}}", pass.name(), options.join(", ")));
+    }
+    if !taken {
+        talk.say("note: no pass of this pipeline looks at --only and --protect");
+    }
+    Ok(pipeline::parse(&texts.join(","))?)
+}
+
+/// The data to measure on, cut into samples for this model, if there is any.
+pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Option<Samples>, Error> {
+    let Some(path) = &args.data else { return Ok(None) };
+    let scaling = Scaling {
+        scale: args.scale.0,
+        mean: args.mean.iter().map(|x| x.0).collect(),
+        std: args.std.iter().map(|x| x.0).collect(),
+    };
+    let in_file = |error: data::ArrayError| Error::Data(format!("{}: {error}", path.display()));
+    let (arrays, folder_labels) = if path.is_dir() {
+        let images = data::read_images(path, graph, args.limit)?;
+        (Arrays::One(images.pixels), images.labels)
+    } else {
+        (data::read_arrays(path)?, None)
+    };
+    let mut samples = Samples::new(arrays, graph, scaling).map_err(in_file)?;
+    if let Some(labels) = folder_labels {
+        samples = samples.with_labels(labels).map_err(in_file)?;
+    }
+    if let Some(path) = &args.labels {
+        let labels = data::read_labels(path)?;
+        samples = samples.with_labels(labels).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
+    }
+    for note in samples.notes() {
+        talk.say(format_args!("note: {note}"));
+    }
+    Ok(Some(match args.limit {
+        Some(limit) => samples.limit(limit),
+        None => samples,
+    }))
+}
+
+/// Random inputs, which are said to be random.
+pub(super) fn random_inputs(graph: &Graph, seed: u64, talk: &Talk) -> Result<Vec<optc_ir::Tensor>, Error> {
+    let (inputs, assumed) = data::random_inputs(graph, seed)?;
+    talk.say(format_args!("note: no data given, using random inputs (seed {seed})"));
+    if !assumed.is_empty() {
+        let list: Vec<String> = assumed.iter().map(|a| format!("{}={}", a.dim, a.extent)).collect();
+        talk.say(format_args!("note: open dimensions are taken as {}; --bind sets them", list.join(", ")));
+    }
+    Ok(inputs)
+}
+
+/// The most memory this process ever held, where the system tells.
+pub(super) fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kib)
+}
+
+/// Milliseconds.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
