@@ -13,7 +13,7 @@ use protobuf::MessageField;
 
 use super::error::{ExportError, ExportErrorKind};
 use super::target::{Body, Target};
-use super::{DEFAULT_IR_VERSION, DEFAULT_OPSET, functions, header, ops, subgraph, tensor, types};
+use super::{DEFAULT_IR_VERSION, DEFAULT_OPSET, functions, header, ops, presence, subgraph, tensor, types};
 
 /// The largest message a protocol buffer may hold.
 const MAX_BYTES: u64 = 2_147_483_647;
@@ -23,7 +23,8 @@ const MAX_BYTES: u64 = 2_147_483_647;
 /// # Errors
 /// If the model's opset can't say an operator, or the model is too large.
 pub(super) fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
-    let model = model(graph)?;
+    let mut model = model(graph)?;
+    presence::restore(&mut model);
     let size = model.compute_size();
     if size > MAX_BYTES {
         return Err(ExportErrorKind::TooLarge(size).into());
@@ -172,20 +173,11 @@ impl Exporter<'_> {
     /// The node as it came, on the values as they are called now.
     fn opaque(&mut self, node: NodeId, opaque: &Opaque) -> Result<(), ExportError> {
         let mut proto = parse(opaque)?;
-        let captured = subgraph::captured(&proto);
-        let mut operands = self.inputs(node);
-        operands.resize(proto.input.len() + captured.len(), String::new());
-        let outer = operands.split_off(proto.input.len());
-        subgraph::rename_captured(&mut proto, &captured.into_iter().zip(outer).collect());
-        proto.input = operands;
-        let mut outputs = std::mem::take(&mut proto.output);
-        for (result, output) in outputs.iter_mut().enumerate().filter(|(_, output)| !output.is_empty()) {
-            let value = node.result(result);
-            *output = self.name(value);
-            let ty = self.graph.ty(value);
-            self.value_info.extend(types::export(output, ty));
+        let operands = self.inputs(node);
+        subgraph::unpack(&mut proto, operands, |result| self.name(node.result(result)));
+        for (result, output) in proto.output.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
+            self.value_info.extend(types::export(output, self.graph.ty(node.result(result))));
         }
-        proto.output = outputs;
         self.body.nodes.push(proto);
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::subgraph;
 const MAX_KNOWN: usize = 256;
 
 /// Small values computed from constants and fixed shapes alone.
+#[derive(Clone)]
 pub(super) struct Known {
     /// Whether the model has an `If` at all.
     wanted: bool,

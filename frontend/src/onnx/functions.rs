@@ -1,9 +1,9 @@
 //! Functions of a model: operators defined by nodes. A call is replaced by the function's nodes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use onnx_protobuf::{AttributeProto, FunctionProto, ModelProto, NodeProto};
+use onnx_protobuf::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 
 use super::error::ImportErrorKind;
 use super::subgraph;
@@ -54,6 +54,24 @@ impl Functions {
         self.0.get(&key_of_node(node)).cloned()
     }
 
+    /// Whether a function and all it calls import no other versions of operators than these.
+    pub(super) fn agree(&self, function: &FunctionProto, versions: &BTreeMap<String, i64>) -> bool {
+        let mut reached = HashSet::from([key_of_function(function)]);
+        let mut waiting = vec![Rc::new(function.clone())];
+        while let Some(function) = waiting.pop() {
+            let same = |import: &OperatorSetIdProto| {
+                versions.get(domain(&import.domain)).is_none_or(|version| *version == import.version)
+            };
+            if !function.opset_import.iter().all(same) {
+                return false;
+            }
+            for node in &function.node {
+                self.reach(node, &mut reached, &mut waiting);
+            }
+        }
+        true
+    }
+
     /// Drops from a model the functions that none of these nodes reaches.
     pub(super) fn keep_reached<'a>(&self, model: &mut ModelProto, nodes: impl Iterator<Item = &'a NodeProto>) {
         let mut reached = HashSet::new();
@@ -79,6 +97,19 @@ impl Functions {
             for node in &graph.node {
                 self.reach(node, reached, waiting);
             }
+        }
+    }
+}
+
+/// Adds the domains of the operators in a node and the graphs within it.
+pub(super) fn domains(node: &NodeProto, found: &mut BTreeSet<String>) {
+    // The operator is the same in every version.
+    if node.op_type != "Constant" {
+        found.insert(domain(&node.domain).to_owned());
+    }
+    for graph in subgraph::graphs(node) {
+        for node in &graph.node {
+            domains(node, found);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! refuses, or that does not pass its type rule, is carried unchanged; so is every node of another domain.
 //! Calls of the model's own functions and the taken branch of a decided `If` are walked in place.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -80,6 +80,10 @@ struct Importer {
     stubs: Vec<NodeProto>,
     remarks: Vec<Remark>,
     known: Known,
+    /// Versions the written model imports: the model's own, and those of carried nodes of functions.
+    opsets: Opsets,
+    /// Whether a carried node means another version of its operator than the model imports.
+    conflict: bool,
     unfold_budget: usize,
     node_count: usize,
 }
@@ -101,6 +105,8 @@ pub(super) fn import(mut model: ModelProto) -> Result<(Graph, Vec<Remark>), Impo
         stubs: Vec::new(),
         remarks: Vec::new(),
         known: Known::for_model(&model, &nodes),
+        opsets: opsets(&model.opset_import).as_ref().clone(),
+        conflict: false,
         unfold_budget: constants::MAX_UNFOLDED,
         node_count: 0,
     };
@@ -119,6 +125,11 @@ pub(super) fn import(mut model: ModelProto) -> Result<(Graph, Vec<Remark>), Impo
     importer.graph.gc();
     let carried = importer.carried();
     importer.functions.keep_reached(&mut model, carried.iter());
+    for (domain, version) in importer.opsets {
+        if !model.opset_import.iter().any(|import| functions::domain(&import.domain) == domain) {
+            model.opset_import.push(OperatorSetIdProto { domain, version, ..OperatorSetIdProto::default() });
+        }
+    }
     let header = header::build(model, main, importer.stubs, &importer.graph);
     importer.graph.origin = Some(Arc::new(Origin { format: super::FORMAT.to_owned(), header }));
     Ok((importer.graph, importer.remarks))
@@ -166,7 +177,7 @@ impl Importer {
     fn define_constant(&mut self, name: &str, value: Value, scope: &mut Scope<'_>) -> Result<(), ImportErrorKind> {
         let node = match value {
             Value::Tensor(tensor) => self.constant(&format!("{}{name}", scope.prefix), tensor),
-            Value::Foreign(node) => self.carry(&node, name, &[], scope)?,
+            Value::Foreign(mut node) => self.carry(&mut node, name, &[], scope)?,
         };
         scope.define(name, Some(node.into()))
     }
@@ -222,7 +233,7 @@ impl Importer {
         let Some(first) = node.output.iter().find(|name| !name.is_empty()).cloned() else { return Ok(()) };
         let name = self.name(node, &first, scope);
         if let Some(function) = self.functions.called_by(node) {
-            return self.call(node, &function, operands, &name, scope);
+            return self.call_or_carry(node, &function, operands, &name, scope);
         }
         let standard = functions::domain(&node.domain).is_empty();
         let opset = scope.opsets.get("").copied().unwrap_or(0);
@@ -299,16 +310,18 @@ impl Importer {
         Ok(id)
     }
 
-    /// Adds the node as it is. Its operands are its inputs and then what its graphs capture.
+    /// Adds the node as it is, its attributes moved. Its operands are its inputs and then what its graphs
+    /// capture.
     fn carry(
         &mut self,
-        node: &NodeProto,
+        node: &mut NodeProto,
         name: &str,
         operands: &[Option<ValueId>],
         scope: &Scope<'_>,
     ) -> Result<NodeId, ImportErrorKind> {
+        let (payload, captured) = subgraph::pack(node);
         let mut operands = operands.to_vec();
-        for name in subgraph::captured(node) {
+        for name in captured {
             operands.push(scope.lookup(&name).ok_or(ImportErrorKind::Undefined(name))?);
         }
         for count in [operands.len(), node.output.len()] {
@@ -316,15 +329,25 @@ impl Importer {
                 return Err(ImportErrorKind::Limit(format!("the node has {count} inputs or outputs")));
             }
         }
+        self.check_versions(&payload, scope);
         let ty = |name: &String| types::import(name, scope.declared.get(name)).unwrap_or(Type::Unknown);
-        let payload = node.write_to_bytes().map_err(|e| ImportErrorKind::Malformed(e.to_string()))?;
         let opaque = Opaque {
             domain: functions::domain(&node.domain).to_owned(),
             op_type: node.op_type.clone(),
             results: node.output.iter().map(ty).collect(),
-            payload,
+            payload: payload.write_to_bytes().map_err(|e| ImportErrorKind::Malformed(e.to_string()))?,
         };
         Ok(self.graph.add(name, Op::Opaque(Arc::new(opaque)), &operands)?)
+    }
+
+    /// Notes the versions a carried node needs, and whether the model has others.
+    fn check_versions(&mut self, node: &NodeProto, scope: &Scope<'_>) {
+        let mut domains = BTreeSet::new();
+        functions::domains(node, &mut domains);
+        for domain in domains {
+            let Some(&version) = scope.opsets.get(&domain) else { continue };
+            self.conflict |= *self.opsets.entry(domain).or_insert(version) != version;
+        }
     }
 
     fn define_results(&mut self, id: NodeId, node: &NodeProto, scope: &mut Scope<'_>) -> Result<(), ImportErrorKind> {
@@ -365,6 +388,38 @@ impl Importer {
             scope.define(output, value)?;
         }
         Ok(())
+    }
+
+    /// A function may import other versions of operators than the model. That is no matter as long as all its
+    /// nodes translate; if one has to be carried, so has the call.
+    fn call_or_carry(
+        &mut self,
+        call: &mut NodeProto,
+        function: &FunctionProto,
+        operands: Vec<Option<ValueId>>,
+        name: &str,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), ImportError> {
+        if scope.depth > 0 || self.functions.agree(function, &self.opsets) {
+            return self.call(call, function, operands, name, scope);
+        }
+        let before = (self.graph.clone(), self.known.clone(), self.node_names.clone(), self.opsets.clone());
+        let (remarks, node_count) = (self.remarks.len(), self.node_count);
+        let defined: Vec<String> = call.output.iter().filter(|name| !name.is_empty()).cloned().collect();
+        self.call(call, function, operands.clone(), name, scope)?;
+        if !std::mem::take(&mut self.conflict) {
+            return Ok(());
+        }
+        (self.graph, self.known, self.node_names, self.opsets) = before;
+        self.remarks.truncate(remarks);
+        self.node_count = node_count;
+        for name in &defined {
+            scope.values.remove(name);
+        }
+        let id = self.carry(call, name, &operands, scope)?;
+        let text = format!("{} is carried unchanged: it imports other versions of operators", call.op_type);
+        self.remarks.push(Remark { kind: RemarkKind::Note, pass: "import", node: name.to_owned(), text });
+        Ok(self.define_results(id, call, scope)?)
     }
 
     fn call(

@@ -30,6 +30,7 @@ mod functions;
 mod header;
 mod import;
 mod ops;
+mod presence;
 mod source;
 mod subgraph;
 mod target;

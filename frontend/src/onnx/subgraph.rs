@@ -72,8 +72,42 @@ impl Captures {
     }
 }
 
+/// A node as the graph carries it: without the names of outer values, which are for the graph to give. Inputs
+/// are only counted, outputs numbered (empty where absent), captured values numbered in order of first use.
+/// The second part is the names of the captured values. Takes the attributes out of the node.
+pub(super) fn pack(node: &mut NodeProto) -> (NodeProto, Vec<String>) {
+    let captured = captured(node);
+    let mut packed = NodeProto { attribute: std::mem::take(&mut node.attribute), ..node.clone() };
+    packed.input = vec![String::new(); node.input.len()];
+    for (i, output) in packed.output.iter_mut().enumerate().filter(|(_, output)| !output.is_empty()) {
+        *output = i.to_string();
+    }
+    let mut inner = HashSet::new();
+    inner_names(&packed, &mut inner);
+    let mut prefix = "outer".to_owned();
+    while inner.iter().any(|name| name.starts_with(&prefix)) {
+        prefix.push('_');
+    }
+    let numbered = captured.iter().enumerate().map(|(i, name)| (name.clone(), format!("{prefix}{i}")));
+    rename_captured(&mut packed, &numbered.collect());
+    (packed, captured)
+}
+
+/// The inverse of [`pack`]: puts the names of outer values into a node. `operands` are those of its inputs and
+/// then of the captured values; `output` names a result.
+pub(super) fn unpack(packed: &mut NodeProto, mut operands: Vec<String>, mut output: impl FnMut(usize) -> String) {
+    let captured = captured(packed);
+    operands.resize(packed.input.len() + captured.len(), String::new());
+    let outer = operands.split_off(packed.input.len());
+    rename_captured(packed, &captured.into_iter().zip(outer).collect());
+    packed.input = operands;
+    for (result, name) in packed.output.iter_mut().enumerate().filter(|(_, name)| !name.is_empty()) {
+        *name = output(result);
+    }
+}
+
 /// Renames outer values in the graphs of a node.
-pub(super) fn rename_captured(node: &mut NodeProto, names: &HashMap<String, String>) {
+fn rename_captured(node: &mut NodeProto, names: &HashMap<String, String>) {
     for graph in graphs_mut(node) {
         rename_in_graph(graph, names);
     }

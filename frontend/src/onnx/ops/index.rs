@@ -111,7 +111,15 @@ pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {
         }
         Op::Range(_) => {
             t.need("Range", 11)?;
-            t.emit("Range", vec![]);
+            let mut inputs = t.inputs.clone();
+            for (slot, name) in inputs.iter_mut().enumerate() {
+                // Run time takes a list of one for a scalar, shape inference does not.
+                if t.rank(slot) == Some(1) {
+                    let scalar = t.int_list("scalar", &[]);
+                    *name = t.inner("Reshape", &[name, &scalar], vec![]);
+                }
+            }
+            t.emit_on("Range", inputs, vec![]);
         }
         Op::OneHot(a) => {
             t.need("OneHot", 9)?;
