@@ -10,6 +10,7 @@
 //! whatever [`optc_ir::Backend`] the caller brings.
 
 pub mod analysis;
+pub mod compress;
 pub mod data;
 mod differential;
 pub mod error;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use optc_ir::Graph;
 
+use crate::compress::{ClusterWeights, EncodeWeights};
 use crate::error::{OptionError, PassError};
 use crate::options::{Written, parse_passes};
 use crate::pass::{Effect, Nested, Pass, PassCx};
@@ -105,6 +106,7 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset { name: "none", summary: "nothing: import and export only", build: Pipeline::default },
     Preset { name: "fuse", summary: "exact and rounding rewrites only: fewer nodes, same function", build: fuse },
+    Preset { name: "compress", summary: "as few bytes as a stated error bound allows", build: compress },
 ];
 
 /// The preset of this name.
@@ -179,6 +181,15 @@ pub fn simplify(max_rounds: usize) -> Fixpoint {
         Box::new(FoldScale),
     ];
     Fixpoint { name: "simplify", max_rounds, passes }
+}
+
+fn compress() -> Pipeline {
+    Pipeline::default()
+        // Clean-up first, so that errors are measured on the weights that will ship.
+        .then(simplify(MAX_ROUNDS))
+        .then(ClusterWeights::default())
+        // Representation last: it is exact, and the values will not change any more.
+        .then(EncodeWeights)
 }
 
 fn fuse() -> Pipeline {

@@ -1,5 +1,6 @@
 //! The one table of passes.
 
+use crate::compress::{ClusterWeights, EncodeWeights, PruneMagnitude, QuantizeWeights};
 use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;
@@ -115,7 +116,76 @@ pub static PASSES: &[PassInfo] = &[
         options: &[],
         from_options: |_| Ok(Box::new(EliminateDeadCode)),
     },
+    PassInfo {
+        name: "prune-magnitude",
+        summary: "makes the smallest weights zero",
+        options: &[
+            OptionInfo { key: "sparsity", default: "0.5", help: "the fraction of weights that become zero" },
+            OptionInfo { key: "scope", default: "layer", help: "layer or global: what the fraction is of" },
+            OptionInfo { key: "block", default: "", help: "[rows, columns] that live or die together" },
+            OptionInfo { key: "threshold", default: "", help: "instead: weights of magnitude below this" },
+            OptionInfo { key: "q", default: "", help: "instead: weights below q standard deviations of their layer" },
+            OptionInfo { key: "n", default: "", help: "instead: all but the n largest of every m neighbours" },
+            OptionInfo { key: "m", default: "", help: "see n" },
+            ONLY,
+            PROTECT,
+        ],
+        from_options: |o| Ok(Box::new(PruneMagnitude::from_options(o)?)),
+    },
+    PassInfo {
+        name: "cluster-weights",
+        summary: "makes the weights of each layer share few values",
+        options: &[
+            OptionInfo { key: "k", default: "", help: "values a layer, found by k-means" },
+            OptionInfo { key: "bits", default: "", help: "the same as its logarithm" },
+            OptionInfo { key: "init", default: "linear", help: "linear, density, random, or exact for the optimum" },
+            OptionInfo {
+                key: "bound",
+                default: "0.02",
+                help: "without k: what relative errors of all layers may add up to",
+            },
+            OptionInfo { key: "ratio", default: "4.3", help: "how much smaller constants become even beyond bound" },
+            OptionInfo { key: "limit", default: "0.04", help: "what errors may add up to for the sake of ratio" },
+            OptionInfo { key: "max-k", default: "4096", help: "the most values a layer" },
+            OptionInfo {
+                key: "agreement",
+                default: "0.99",
+                help: "with data: the least share of top-1 classes that stay",
+            },
+            OptionInfo { key: "drift", default: "0.05", help: "with data: the largest relative error of a result" },
+            OptionInfo { key: "samples", default: "64", help: "with data: the most samples to run" },
+            ONLY,
+            PROTECT,
+        ],
+        from_options: |o| Ok(Box::new(ClusterWeights::from_options(o)?)),
+    },
+    PassInfo {
+        name: "quantize-weights",
+        summary: "puts weights on a grid of few levels",
+        options: &[
+            OptionInfo { key: "bits", default: "8", help: "bits a weight, 1 to 8" },
+            OptionInfo {
+                key: "symmetric",
+                default: "true",
+                help: "whether the grid is the same on both sides of zero",
+            },
+            OptionInfo { key: "per", default: "channel", help: "channel or tensor: what has a grid of its own" },
+            OptionInfo { key: "scale", default: "max", help: "max spans the largest weight, mse has the least error" },
+            ONLY,
+            PROTECT,
+        ],
+        from_options: |o| Ok(Box::new(QuantizeWeights::from_options(o)?)),
+    },
+    PassInfo {
+        name: "encode-weights",
+        summary: "keeps each constant in the smallest exact encoding",
+        options: &[],
+        from_options: |_| Ok(Box::new(EncodeWeights)),
+    },
 ];
+
+const ONLY: OptionInfo = OptionInfo { key: "only", default: "", help: "the layers to touch, by kind or name" };
+const PROTECT: OptionInfo = OptionInfo { key: "protect", default: "", help: "the layers to leave alone" };
 
 #[cfg(test)]
 mod tests {

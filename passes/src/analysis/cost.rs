@@ -334,3 +334,103 @@ fn extent(dim: &Dim, symbols: &mut Vec<String>) -> u64 {
     }
     1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use optc_ir::op::{Conv, ConvTranspose, DequantizeLinear, Einsum, Gemm, Linear, MatMul};
+    use optc_ir::{DType, Data, Tensor, TensorType};
+
+    fn zeros(graph: &mut Graph, name: &str, shape: &[usize]) -> Option<ValueId> {
+        Some(graph.add_tensor(name, Tensor::zeros(DType::F32, shape)).into())
+    }
+
+    fn input(graph: &mut Graph, shape: &[usize]) -> Option<ValueId> {
+        Some(graph.add_input("x", TensorType::new(DType::F32, shape.iter().copied())).into())
+    }
+
+    /// The only layer of a graph of one operator on constant zeros, with `x` of the first shape.
+    fn only(op: impl Into<Op>, x: &[usize], constants: &[&[usize]]) -> LayerCost {
+        let mut graph = Graph::new("g");
+        let mut operands = vec![input(&mut graph, x)];
+        operands.extend(constants.iter().map(|shape| zeros(&mut graph, "c", shape)));
+        let node = graph.add("y", op, &operands).unwrap();
+        graph.add_result("y", node.into());
+        let cost = Cost::of(&graph);
+        assert_eq!(cost.layers.len(), 1);
+        assert_eq!(cost.total.macs, cost.layers[0].macs);
+        cost.layers.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn products_count_as_papers_count_them() {
+        // MobileNets, table 3: 14 × 14 × 512 to 512 with 3 × 3 kernels, whole, depthwise and pointwise.
+        let pads = vec![1; 4];
+        let x = [1, 512, 14, 14];
+        let whole = only(Conv { pads: pads.clone(), ..Conv::default() }, &x, &[&[512, 512, 3, 3]]);
+        assert_eq!((whole.macs, whole.params), (462_422_016, 2_359_296));
+        let depthwise = only(Conv { pads, group: 512, ..Conv::default() }, &x, &[&[512, 1, 3, 3]]);
+        let pointwise = only(Conv::default(), &x, &[&[512, 512, 1, 1]]);
+        assert_eq!((depthwise.macs + pointwise.macs, depthwise.params + pointwise.params), (52_283_392, 266_752));
+
+        let strided = Conv { strides: vec![2, 2], ..Conv::default() };
+        assert_eq!(only(strided, &[1, 3, 9, 9], &[&[8, 3, 3, 3], &[8]]).macs, 8 * 16 * 27);
+        let transposed = ConvTranspose { strides: vec![2, 2], ..ConvTranspose::default() };
+        assert_eq!(only(transposed, &[1, 6, 5, 5], &[&[6, 4, 2, 2]]).macs, 25 * 6 * 4 * 4);
+        assert_eq!(only(MatMul {}, &[2, 5, 7], &[&[7, 3]]).macs, 2 * 5 * 7 * 3);
+        assert_eq!(only(Gemm { trans_a: true, ..Gemm::default() }, &[7, 5], &[&[7, 3]]).macs, 5 * 7 * 3);
+        assert_eq!(only(Linear::default(), &[4, 7], &[&[3, 7], &[3]]).params, 24);
+        let einsum = |equation: &str| Einsum { equation: equation.to_owned() };
+        assert_eq!(only(einsum("bij,jk->bik"), &[2, 5, 7], &[&[7, 3]]).macs, 2 * 5 * 7 * 3);
+        assert_eq!(only(einsum("...ij,jk"), &[2, 4, 5, 7], &[&[7, 3]]).macs, 8 * 5 * 7 * 3);
+    }
+
+    #[test]
+    fn open_dimensions_count_as_one_and_are_named() {
+        let mut graph = Graph::new("g");
+        let x = graph.add_input("x", Type::tensor(DType::F32, [Dim::sym("batch"), Dim::Fixed(4)]));
+        let w = zeros(&mut graph, "w", &[4, 3]);
+        let node = graph.add("y", MatMul {}, &[Some(x.into()), w]).unwrap();
+        graph.add_result("y", node.into());
+        let cost = Cost::of(&graph);
+        assert_eq!(cost.total.macs, 12);
+        assert_eq!(cost.symbols, ["batch"]);
+    }
+
+    #[test]
+    fn constants_count_once_and_belong_to_the_layer_that_computes() {
+        let mut graph = Graph::new("g");
+        let x = input(&mut graph, &[2, 4]);
+        let codes = Some(graph.add_tensor("codes", Tensor::new([4, 4], Data::I8(vec![1; 16]))).into());
+        let scale = Some(graph.add_tensor("scale", Tensor::f32([], [0.5])).into());
+        let w = graph.add("w", DequantizeLinear::default(), &[codes, scale]).unwrap();
+        let first = graph.add("first", MatMul {}, &[x, Some(w.into())]).unwrap();
+        let second = graph.add("second", MatMul {}, &[Some(first.into()), Some(w.into())]).unwrap();
+        graph.add_result("y", second.into());
+        let cost = Cost::of(&graph);
+        let owned: Vec<(&str, usize, usize)> =
+            cost.layers.iter().map(|l| (l.name.as_str(), l.params, l.stored_bytes)).collect();
+        assert_eq!(owned, [("first", 16, 20), ("second", 0, 0)]);
+        assert_eq!(cost.total.stored_bytes, 20);
+        assert_eq!(cost.total.stored_bits, 160);
+        assert_eq!(cost.total.nonzero, 16);
+        // 64 products, 20 bytes from DRAM; x and w in, the result and w in, both results out.
+        let activations = [8 + 16, 8, 8 + 16, 8].iter().sum::<usize>() as f64;
+        let energy = 64.0 * 4.6 + 5.0 * 640.0 + activations * 5.0;
+        assert!((cost.total.energy_pj - energy).abs() < 1e-9, "{} instead of {energy}", cost.total.energy_pj);
+    }
+
+    #[test]
+    fn formulas_and_shapes_are_no_parameters() {
+        let mut graph = Graph::new("g");
+        let x = input(&mut graph, &[2, 6]);
+        let half = zeros(&mut graph, "half", &[]);
+        let scaled = graph.add("scaled", Op::Binary(optc_ir::op::Binary::Mul), &[x, half]);
+        let shape = Some(graph.add_tensor("shape", Tensor::i64([2], [3, 4])).into());
+        let y = graph.add("y", optc_ir::op::Reshape::default(), &[scaled.ok().map(Into::into), shape]).unwrap();
+        graph.add_result("y", y.into());
+        let cost = Cost::of(&graph);
+        assert_eq!(cost.layers, []);
+        assert_eq!(cost.total.stored_bytes, 4 + 16);
+    }
+}

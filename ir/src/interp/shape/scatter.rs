@@ -5,7 +5,7 @@ use super::super::element::{Number, zip_data, zip_numbers};
 use super::gather::{slices, targets};
 use crate::error::EvalError;
 use crate::op::{ScatterElements, ScatterNd, ScatterReduction};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::Tensor;
 
 /// A copy of `x` with runs of `len` updates combined into it at `starts`.
 fn combined<T: Copy>(x: &[T], starts: &[usize], len: usize, updates: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
