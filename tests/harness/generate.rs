@@ -244,9 +244,11 @@ impl Growth {
                 self.add(Concat { axis }, &[Some(x), Some(other)]);
             }
             3 => {
-                let n = self.extents(x).get(usize::try_from(axis).unwrap_or(0)).copied().unwrap_or(1);
-                let first = self.rng.random_range(0..=n);
-                self.add(Split { axis, sizes: vec![first, n - first] }, &[Some(x)]);
+                let extent = self.ty(x).shape.get(usize::try_from(axis).unwrap_or(0)).and_then(Dim::fixed);
+                if let Some(n) = extent {
+                    let first = self.rng.random_range(0..=n);
+                    self.add(Split { axis, sizes: vec![first, n - first] }, &[Some(x)]);
+                }
             }
             4 => self.add(Softmax { axis, ..Softmax::default() }, &[Some(x)]),
             5 => {

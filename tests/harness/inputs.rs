@@ -8,8 +8,7 @@ use rand_chacha::ChaCha8Rng;
 /// How to make inputs.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// Floating-point numbers are in this range; integers are in it too if it holds more than one, and
-    /// else below 4.
+    /// Elements are in this range; integers are 0, 1 or 2 unless it is changed.
     pub range: (f64, f64),
     /// What symbols stand for. Others stand for 2, 3, … in order of appearance, and `?` for 2.
     pub bind: Vec<(String, usize)>,
@@ -60,7 +59,7 @@ pub fn random_tensor(rng: &mut ChaCha8Rng, dtype: DType, shape: &[usize], (lo, h
         Data::Bool((0..len).map(|_| rng.random()).collect())
     } else {
         let least = if dtype.is_signed() { lo.ceil() } else { lo.ceil().max(0.0) };
-        let (lo, hi) = if (lo, hi) == InputSpec::default().range { (0, 3) } else { (least as i64, hi.floor() as i64) };
+        let (lo, hi) = if (lo, hi) == InputSpec::default().range { (0, 2) } else { (least as i64, hi.floor() as i64) };
         Data::from_i64(dtype, (0..len).map(|_| rng.random_range(lo..=hi.max(lo))))
     };
     Tensor::new(shape, data)

@@ -15,7 +15,7 @@
 //! └───────────┴─────────────────┴─────────────────┴─────┴────────────────────┘
 //! ```
 //!
-//! All numbers are little-endian. The manifest is a protobuf message, and after it one message a node:
+//! All numbers are little-endian. The manifest is a message in the encoding of protocol buffers, and after it one message a node:
 //! names, operators, attributes, operands, types of the inputs, encodings, the section table with a
 //! checksum each, provenance, and the source format's header (`schema`).
 //!
@@ -35,7 +35,7 @@
 //! | nodes | 65,536 and a quarter of the file's bytes |
 //! | constants kept densely, and symbols of streams, together | 64 MiB and 256 times the file's bytes |
 //! | elements of a value | [`optc_ir::types::MAX_ELEMENTS`] |
-//! | nesting of messages | 100 (the protobuf decoder's) |
+//! | nesting of messages | 100 (the message decoder's) |
 //!
 //! The writer keeps them: it stores a manifest plainly where deflating beats 32 to 1, and pads a file
 //! of constants that shrink by more than 256 to 1. Sections stay within the file; checksums are compared before
