@@ -11,7 +11,6 @@ const FOLDERS: &[(&str, &str, &str)] = &[
     ("verify", "verify", "check"),
 ];
 
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 fn main() {
     let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     for (folder, module, check) in FOLDERS {

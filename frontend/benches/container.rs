@@ -103,7 +103,9 @@ fn containers(rng: &mut ChaCha8Rng) {
         "model", "encoding", "dense MB", "file MB", "of entropy", "write MB/s", "read MB/s", "decode MB/s", "both MB/s"
     );
     for (name, layers) in [("mobilenet", &mobile), ("transformer", &transformer)] {
-        let encodings: [(&str, &dyn Fn(&mut ChaCha8Rng, usize) -> Constant); 5] = [
+        /// Makes a constant of so many elements.
+        type Make<'a> = &'a dyn Fn(&mut ChaCha8Rng, usize) -> Constant;
+        let encodings: [(&str, Make<'_>); 5] = [
             ("clustered k=256", &|rng, len| clustered(rng, len, 256)),
             ("clustered k=16", &|rng, len| clustered(rng, len, 16)),
             ("sparse 10 %", &|rng, len| sparse(rng, len, 0.1)),

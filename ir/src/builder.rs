@@ -151,11 +151,13 @@ impl<'g> Value<'g> {
     }
 
     /// Sum of elements.
+    #[allow(clippy::should_implement_trait, reason = "named after the operator, like every other method here")]
     pub fn add(self, b: Value<'g>) -> Value<'g> {
         self.binary(Binary::Add, b)
     }
 
     /// Product of elements.
+    #[allow(clippy::should_implement_trait, reason = "named after the operator, like every other method here")]
     pub fn mul(self, b: Value<'g>) -> Value<'g> {
         self.binary(Binary::Mul, b)
     }

@@ -146,10 +146,10 @@ fn types(graph: &Graph, malformed: &HashSet<NodeId>, found: &mut Found) {
 
 fn constants(graph: &Graph, found: &mut Found) {
     for node in graph.nodes() {
-        if let Some(constant) = graph.constant(node) {
-            if let Err(e) = constant.validate() {
-                found.push((node, e.to_string()));
-            }
+        if let Some(constant) = graph.constant(node)
+            && let Err(e) = constant.validate()
+        {
+            found.push((node, e.to_string()));
         }
     }
 }

@@ -137,7 +137,7 @@ impl Growth {
         let pads: Vec<usize> = (0..4).map(|_| self.rng.random_range(0..=1)).collect();
         match self.rng.random_range(0..7) {
             0..=2 => {
-                let divisors: Vec<usize> = (1..=channels).filter(|g| channels % g == 0).collect();
+                let divisors: Vec<usize> = (1..=channels).filter(|g| channels.is_multiple_of(*g)).collect();
                 let group = *divisors.choose(&mut self.rng).unwrap_or(&1);
                 let out = group * self.rng.random_range(1..=3);
                 let w = self.weights("w", &[out, channels / group, kernel[0], kernel[1]], 0.5);
@@ -229,6 +229,13 @@ impl Growth {
         }
     }
 
+    /// Whether two values certainly have the same extents along every axis but one: what the type rule lets
+    /// pass in doubt may still differ when symbols stand for numbers.
+    fn agree_beside(&self, x: ValueId, other: ValueId, axis: usize) -> bool {
+        let (x, other) = (&self.ty(x).shape, &self.ty(other).shape);
+        x.len() == other.len() && x.iter().zip(other).enumerate().all(|(i, (a, b))| i == axis || a.same(b))
+    }
+
     fn reshaping(&mut self, x: ValueId) {
         let rank = self.ty(x).rank();
         let axis = i64::try_from(self.rng.random_range(0..rank.max(1))).unwrap_or(0);
@@ -241,7 +248,9 @@ impl Growth {
             }
             2 => {
                 let other = self.pick();
-                self.add(Concat { axis }, &[Some(x), Some(other)]);
+                if self.agree_beside(x, other, usize::try_from(axis).unwrap_or(0)) {
+                    self.add(Concat { axis }, &[Some(x), Some(other)]);
+                }
             }
             3 => {
                 let extent = self.ty(x).shape.get(usize::try_from(axis).unwrap_or(0)).and_then(Dim::fixed);

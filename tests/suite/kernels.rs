@@ -80,7 +80,9 @@ fn convolutions() {
     let mut case = 0;
     for (n, c, o, group) in [(1, 1, 1, 1), (1, 3, 5, 1), (2, 4, 13, 1), (1, 6, 8, 2), (2, 4, 4, 4), (1, 3, 6, 3)] {
         for (h, w) in [(1, 1), (5, 7), (13, 12), (8, 17)] {
-            for (kernel, stride, dilation, pad) in [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 3, 1, 4)] {
+            for (kernel, stride, dilation, pad) in
+                [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 3, 1, 4)]
+            {
                 let conv = Conv {
                     strides: vec![stride; 2],
                     pads: vec![pad, pad, pad, pad],
@@ -98,11 +100,7 @@ fn convolutions() {
         }
     }
     check("one axis", Conv { pads: vec![1, 1], ..Conv::default() }, &[&[2, 3, 9], &[4, 3, 3], &[4]]);
-    check(
-        "uneven border",
-        Conv { pads: vec![0, 2, 1, 0], ..Conv::default() },
-        &[&[1, 2, 6, 6], &[3, 2, 3, 3], &[3]],
-    );
+    check("uneven border", Conv { pads: vec![0, 2, 1, 0], ..Conv::default() }, &[&[1, 2, 6, 6], &[3, 2, 3, 3], &[3]]);
 }
 
 #[test]
@@ -226,7 +224,24 @@ fn elementwise() {
 /// Extremes of the range where approximations of `exp` and `tanh` go wrong first.
 #[test]
 fn special_values() {
-    let values = [0.0, -0.0, 1e-30, -1e-6, 0.25, -0.49, 0.51, 7.9, -9.0, 30.0, -87.0, 88.0, 89.0, -104.0, 1e30, f32::NEG_INFINITY];
+    let values = [
+        0.0,
+        -0.0,
+        1e-30,
+        -1e-6,
+        0.25,
+        -0.49,
+        0.51,
+        7.9,
+        -9.0,
+        30.0,
+        -87.0,
+        88.0,
+        89.0,
+        -104.0,
+        1e30,
+        f32::NEG_INFINITY,
+    ];
     for u in [Unary::Exp, Unary::Tanh, Unary::Sigmoid, Unary::Erf] {
         let mut graph = Graph::new("special");
         let x = graph.add_input("x", Type::tensor(DType::F32, [values.len()]));

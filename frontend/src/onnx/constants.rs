@@ -62,9 +62,9 @@ pub(super) fn of_sparse(name: &str, proto: &SparseTensorProto, budget: &mut usiz
     let Some(left) = budget.checked_sub(values.dtype().bytes(len)) else { return Ok(carry_sparse(name, proto)) };
     *budget = left;
     let Data::I64(list) = indices.data() else { return Err(fail("indices are not i64")) };
-    let bounds = match indices.shape() {
-        &[count] if count == values.len() => vec![len],
-        &[count, rank] if count == values.len() && rank == shape.len() => shape.clone(),
+    let bounds = match *indices.shape() {
+        [count] if count == values.len() => vec![len],
+        [count, rank] if count == values.len() && rank == shape.len() => shape.clone(),
         _ => return Err(fail("there are not as many indices as values")),
     };
     let flat = |tuple: &[i64]| {

@@ -148,11 +148,11 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn number<T: std::str::FromStr>(&mut self, what: &str) -> Parsed<T> {
-        if let Token::Bare(word) = self.token {
-            if let Ok(number) = word.parse() {
-                self.advance()?;
-                return Ok(number);
-            }
+        if let Token::Bare(word) = self.token
+            && let Ok(number) = word.parse()
+        {
+            self.advance()?;
+            return Ok(number);
         }
         self.expected(what)
     }
@@ -496,7 +496,7 @@ fn counted(n: usize, what: &str) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());

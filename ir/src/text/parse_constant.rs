@@ -60,10 +60,10 @@ impl Parser<'_> {
             Err(e) => return self.error(at, e.to_string()),
         };
         let found = encoding::codebook(constant.encoding());
-        if let (Some((bits, k)), Some((found_bits, found_k))) = (written.codebook, found) {
-            if (bits, k) != (found_bits, found_k) {
-                return self.error(at, format!("the elements make clustered(u{found_bits}, k={found_k})"));
-            }
+        if let (Some((bits, k)), Some((found_bits, found_k))) = (written.codebook, found)
+            && (bits, k) != (found_bits, found_k)
+        {
+            return self.error(at, format!("the elements make clustered(u{found_bits}, k={found_k})"));
         }
         Ok(Op::Const(constant.into()))
     }
@@ -281,11 +281,11 @@ impl Parser<'_> {
     }
 
     fn element<T: Element>(&mut self) -> Parsed<T> {
-        if let Token::Bare(word) = self.token {
-            if let Some(element) = T::read(word) {
-                self.advance()?;
-                return Ok(element);
-            }
+        if let Token::Bare(word) = self.token
+            && let Some(element) = T::read(word)
+        {
+            self.advance()?;
+            return Ok(element);
         }
         self.expected(T::EXPECTS)
     }

@@ -201,8 +201,8 @@ fn optimum(sorted: &Sorted, edges: &[usize], k: usize) -> Vec<usize> {
             }
             let i = lo.midpoint(hi);
             let mut at = from;
-            for h in from..=to.min(i - 1) {
-                let total = best[h] + error(h, i);
+            for (h, so_far) in best.iter().enumerate().take(to.min(i - 1) + 1).skip(from) {
+                let total = so_far + error(h, i);
                 if total < row[i] {
                     row[i] = total;
                     at = h;

@@ -90,13 +90,13 @@ fn compare(pairs: &[(&Tensor, &Tensor)]) -> Drift {
             }
             norm += a.powi(2);
         }
-        if let &[_, classes] = old.shape() {
-            if classes > 1 {
-                let top =
-                    |row: &[f64]| (0..classes).max_by(|&i, &j| row[i].total_cmp(&row[j]).then(j.cmp(&i))).unwrap_or(0);
-                rows += old.shape()[0];
-                agreeing += a.chunks(classes).zip(b.chunks(classes)).filter(|(a, b)| top(a) == top(b)).count();
-            }
+        if let &[_, classes] = old.shape()
+            && classes > 1
+        {
+            let top =
+                |row: &[f64]| (0..classes).max_by(|&i, &j| row[i].total_cmp(&row[j]).then(j.cmp(&i))).unwrap_or(0);
+            rows += old.shape()[0];
+            agreeing += a.chunks(classes).zip(b.chunks(classes)).filter(|(a, b)| top(a) == top(b)).count();
         }
     }
     let relative = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };

@@ -153,10 +153,10 @@ impl Layer {
         let mut zeros = (self.zeros > 0).then_some(self.zeros as f64);
         for (start, end) in super::kmeans::intervals(starts, m) {
             let lo = self.lows[start];
-            if lo > 0.0 {
-                if let Some(zeros) = zeros.take() {
-                    add(0.0, 0.0, zeros, 0.0);
-                }
+            if lo > 0.0
+                && let Some(zeros) = zeros.take()
+            {
+                add(0.0, 0.0, zeros, 0.0);
             }
             let sums = self.sums[end].since(self.sums[start]);
             let mean = self.origin + sums.sum / sums.count;

@@ -55,6 +55,7 @@ mod tests {
     use super::*;
     use crate::interp::eval;
     use crate::op::Op;
+    use crate::tensor::Data;
 
     fn run(op: impl Into<Op>, x: &Tensor, indices: &Tensor, updates: &Tensor) -> Result<Tensor, EvalError> {
         Ok(eval(&op.into(), &[Some(x), Some(indices), Some(updates)])?.remove(0))

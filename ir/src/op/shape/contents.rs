@@ -138,7 +138,7 @@ fn range(args: &Args<'_>) -> Option<Vec<SymInt>> {
 /// The elements repeated until there are `len`: the same as broadcasting where there is one element or
 /// none to add.
 fn repeat(elements: &[SymInt], len: usize) -> Option<Vec<SymInt>> {
-    let whole = !elements.is_empty() && len % elements.len() == 0;
+    let whole = !elements.is_empty() && len.is_multiple_of(elements.len());
     (whole || len == 0).then(|| elements.iter().cycle().take(len).cloned().collect())
 }
 

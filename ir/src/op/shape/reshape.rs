@@ -47,7 +47,7 @@ impl Factors {
             return Err(TypeError::Shapes("-1 beside an empty axis stands for no number".to_owned()));
         }
         match self.symbols.as_slice() {
-            [] if self.fixed % by.fixed != 0 => {
+            [] if !self.fixed.is_multiple_of(by.fixed) => {
                 Err(TypeError::Shapes(format!("{} elements do not divide into groups of {}", self.fixed, by.fixed)))
             }
             [] => {
