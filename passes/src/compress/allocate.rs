@@ -171,7 +171,8 @@ mod tests {
         let plan = allocate(&layers, goal(0.02, 0.02, 0.0)).unwrap();
         let share = |i: usize| plan.cells[i].as_ref().unwrap().error / layers[i].norm2 / layers[i].count as f64;
         assert!((share(1) / share(0) - 1.0).abs() < 0.1);
-        assert!((share(2) / share(0) - 1.0).abs() < 0.3);
+        // A layer of a thousand weights feels the price of its table, and takes fewer values for it.
+        assert!((0.7..3.0).contains(&(share(2) / share(0))), "{}", share(2) / share(0));
     }
 
     #[test]

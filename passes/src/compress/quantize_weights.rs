@@ -180,12 +180,16 @@ impl QuantizeWeights {
             let hi = row.iter().fold(0.0f32, |m, &w| m.max(limited(w)));
             // Divided first, so that the range of all numbers does not overflow.
             let scale = positive(hi / (levels - 1.0) - lo / (levels - 1.0));
-            Grid { scale, zero: (-lo / scale).round().min(levels - 1.0), first: 0.0, last: levels - 1.0 }
+            let last = levels - 1.0;
+            let zero = (-lo / scale).round().min(last);
+            // A rounded zero point shifts the grid by up to half a step; its ends must stay finite.
+            let scale = positive(scale.min(0.999 * f32::MAX / zero.max(last - zero)));
+            Grid { scale, zero, first: 0.0, last }
         };
         if !self.least_squares {
             return full;
         }
-        let narrowed = |percent: u32| Grid { scale: positive(full.scale * percent as f32 / 100.0), ..full };
+        let narrowed = |percent: u32| Grid { scale: positive(full.scale * (percent as f32 / 100.0)), ..full };
         // Wider grids first: of equals the full one is kept.
         let candidates = WIDTHS.rev().map(narrowed);
         let scored = candidates.map(|grid| (row.iter().map(|&w| grid.squared_error(w)).sum::<f64>(), grid));
@@ -298,7 +302,7 @@ mod tests {
             for (bits, symmetric, mse) in [(8, true, false), (8, false, false), (2, true, true), (3, false, true)] {
                 let grid = pass(bits, symmetric, mse).grid(&row);
                 assert!(grid.scale > 0.0 && grid.scale.is_finite(), "{row:?}");
-                assert!(decode(grid, &row).iter().all(|x| x.is_finite()), "{row:?}");
+                assert!(decode(grid, &row).iter().all(|x| x.is_finite()), "{row:?} {grid:?}");
             }
         }
     }
