@@ -86,12 +86,24 @@ pub fn read_head(path: &Path, len: u64) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::File`] naming the path; the old contents are still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_with(path, |out| out.write_all(bytes))
+}
+
+/// As [`write`], with contents that come piece by piece.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let special = fs::metadata(path).is_ok_and(|m| !m.is_file());
-    let written = if special { fs::write(path, bytes) } else { replace(path, bytes) };
+    let written = if special {
+        fs::OpenOptions::new().write(true).open(path).and_then(|mut file| contents(&mut file))
+    } else {
+        replace(path, contents)
+    };
     written.map_err(|source| Error::file(path, source))
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".optc-").suffix(".part");
@@ -99,7 +111,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    contents(file.as_file_mut())?;
     file.as_file().sync_data()?;
     file.persist(path).map_err(|failed| failed.error)?;
     Ok(())

@@ -12,7 +12,7 @@ use optc_passes::{Analysis, Dataset, PassManager, RunReport};
 
 use super::args::{CheckArgs, CompileArgs, DataArgs, DebugArgs, Emit, ExecArgs, PipelineArgs};
 use super::measure::Runner;
-use super::outputs::{self, Target};
+use super::outputs::{self, Rendered, Target};
 use super::session::{self, Talk, ms};
 use super::watch::Watch;
 use crate::error::Error;
@@ -31,16 +31,17 @@ pub(super) fn compile(args: &CompileArgs) -> Result<(), Error> {
     let mut packed = None;
     let wants_report = |target: &&Target| target.emit == Emit::Report;
     for target in targets.iter().filter(|target| !wants_report(target)) {
-        let (bytes, report) = outputs::render(target.emit, &done.graph)?;
+        let (rendered, report) = outputs::render(target.emit, &done.graph)?;
         packed = report.or(packed);
-        files.push(outputs::write(target, &bytes)?);
+        files.push(outputs::write(target, &rendered)?);
     }
     let mut report = done.report(&job, files, packed.as_ref());
     report.outputs = report.files.iter().filter(|file| file.path != "-").map(|file| file.path.clone()).collect();
     for target in targets.iter().filter(wants_report) {
         // The report can't hold its own size, but it can name itself.
         report.outputs.extend(target.path.as_ref().map(|path| path.display().to_string()));
-        let file = outputs::write(target, report::to_json(&report).as_bytes())?;
+        let json = Rendered::Bytes(report::to_json(&report).into_bytes());
+        let file = outputs::write(target, &json)?;
         report.files.push(file);
     }
     if targets.iter().any(|target| target.path.is_none()) {
@@ -61,10 +62,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Error> {
     let mut files = Vec::new();
     let mut packed = None;
     for target in &targets {
-        let (bytes, report) = outputs::render(target.emit, &done.graph)?;
+        let (rendered, report) = outputs::render(target.emit, &done.graph)?;
         packed = report.or(packed);
         let path = target.path.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
-        files.push(OutputFile { path, format: target.emit.name(), bytes: bytes.len() as u64 });
+        files.push(OutputFile { path, format: target.emit.name(), bytes: rendered.size() });
     }
     job.print(&done.report(&job, files, packed.as_ref()))
 }

@@ -3,6 +3,7 @@
 //! Invariant: no output is the model that was read.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use optc_ir::text::{PrintOptions, print};
@@ -12,6 +13,7 @@ use super::args::Emit;
 use super::session;
 use crate::error::Error;
 use crate::files;
+use crate::onnx::{self, Exported};
 use crate::pack::{self, PackReport};
 use crate::report::OutputFile;
 
@@ -147,31 +149,56 @@ fn in_folder(model: &Path, folder: &Path, emits: Vec<Emit>, text_to_stdout: bool
     emits.into_iter().map(target).collect()
 }
 
-/// An output in memory, and what the packer has to tell if it was the one to make it.
-pub(super) fn render(emit: Emit, graph: &Graph) -> Result<(Vec<u8>, Option<PackReport>), Error> {
+/// An output, ready to be written.
+pub(super) enum Rendered {
+    /// Bytes in memory.
+    Bytes(Vec<u8>),
+    /// An ONNX model, which is written piece by piece: its weights are dense and large.
+    Onnx(Box<Exported>),
+}
+
+impl Rendered {
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Rendered::Bytes(bytes) => bytes.len() as u64,
+            Rendered::Onnx(exported) => exported.size(),
+        }
+    }
+
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Rendered::Bytes(bytes) => out.write_all(bytes),
+            Rendered::Onnx(exported) => exported.write_to(out),
+        }
+    }
+}
+
+/// An output, and what the packer has to tell if it was the one to make it.
+pub(super) fn render(emit: Emit, graph: &Graph) -> Result<(Rendered, Option<PackReport>), Error> {
     Ok(match emit {
         Emit::Optc => {
             let (bytes, report) = pack::write(graph, &pack::PackOptions::default())?;
-            (bytes, Some(report))
+            (Rendered::Bytes(bytes), Some(report))
         }
-        Emit::Onnx => (crate::onnx::export(graph)?, None),
-        Emit::Ir => (print(graph, &PrintOptions::default()).into_bytes(), None),
-        Emit::Dot => (dot::to_dot(graph).into_bytes(), None),
+        Emit::Onnx => (Rendered::Onnx(Box::new(onnx::prepare_export(graph)?)), None),
+        Emit::Ir => (Rendered::Bytes(print(graph, &PrintOptions::default()).into_bytes()), None),
+        Emit::Dot => (Rendered::Bytes(dot::to_dot(graph).into_bytes()), None),
         Emit::Report => unreachable!("the report is rendered by whoever has it"),
     })
 }
 
 /// Writes an output where it goes, making the folder if need be.
-pub(super) fn write(target: &Target, bytes: &[u8]) -> Result<OutputFile, Error> {
+pub(super) fn write(target: &Target, rendered: &Rendered) -> Result<OutputFile, Error> {
     let format = target.emit.name();
-    let size = bytes.len() as u64;
+    let size = rendered.size();
     let Some(path) = &target.path else {
-        session::print(bytes)?;
+        session::print_with(|out| rendered.write_to(out))?;
         return Ok(OutputFile { path: "-".to_owned(), format, bytes: size });
     };
     let folder = files::folder_of(path);
     fs::create_dir_all(folder).map_err(|source| Error::file(folder, source))?;
-    files::write(path, bytes)?;
+    files::write_with(path, |out| rendered.write_to(out))?;
     Ok(OutputFile { path: path.display().to_string(), format, bytes: size })
 }
 

@@ -78,8 +78,13 @@ pub(super) fn to_stderr(text: impl std::fmt::Display) {
 
 /// Writes data to standard output. A reader that has seen enough, such as `head`, is no error.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Error> {
+    print_with(|out| out.write_all(bytes))
+}
+
+/// As [`print`], with data that comes piece by piece.
+pub(super) fn print_with(data: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match data(&mut out).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.map_err(|source| Error::file(Path::new("standard output"), source)),
     }

@@ -5,6 +5,7 @@
 //! written node uses (a constant that this opset writes as an attribute) is dropped at the end.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 
 use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use optc_ir::op::{Op, Opaque};
@@ -22,14 +23,40 @@ const MAX_BYTES: u64 = 2_147_483_647;
 ///
 /// # Errors
 /// If the model's opset can't say an operator, or the model is too large.
-pub(super) fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
+pub(super) fn export(graph: &Graph) -> Result<Exported, ExportError> {
     let mut model = model(graph)?;
     presence::restore(&mut model);
     let size = model.compute_size();
     if size > MAX_BYTES {
         return Err(ExportErrorKind::TooLarge(size).into());
     }
-    Ok(model.write_to_bytes().expect("a message below the size limit can be written"))
+    Ok(Exported { model, size })
+}
+
+/// An ONNX model ready to be written.
+pub struct Exported {
+    model: ModelProto,
+    size: u64,
+}
+
+impl Exported {
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes it piece by piece, without a second copy of its weights in memory.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.model.write_to_writer(out).map_err(io::Error::from)
+    }
+
+    /// Its bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.model.write_to_bytes().expect("a message below the size limit can be written")
+    }
 }
 
 fn model(graph: &Graph) -> Result<ModelProto, ExportError> {

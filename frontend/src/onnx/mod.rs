@@ -45,6 +45,7 @@ use onnx_protobuf::{Message, ModelProto};
 use optc_ir::{Graph, Remark};
 
 pub use error::{ExportError, ExportErrorKind, ImportError, ImportErrorKind};
+pub use export::Exported;
 
 /// The opset of models that were not imported from ONNX.
 pub const DEFAULT_OPSET: i64 = 21;
@@ -112,5 +113,13 @@ fn import_model(mut model: ModelProto, folder: Option<&Path>) -> Result<Imported
 /// # Errors
 /// [`ExportError`] naming the node that the model's opset can't say; or if the model exceeds 2 GiB.
 pub fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
+    export::export(graph).map(Exported::into_bytes)
+}
+
+/// As [`export`], to be written piece by piece.
+///
+/// # Errors
+/// As [`export`].
+pub fn prepare_export(graph: &Graph) -> Result<Exported, ExportError> {
     export::export(graph)
 }

@@ -1,6 +1,6 @@
 //! Attributes: how operator parameters are declared, printed and parsed.
 //!
-//! [`attrs!`] makes, from one list, the struct, its defaults and its text form; a field equal to its
+//! The macro `attrs!` makes, from one list, the struct, its defaults and its text form; a field equal to its
 //! default is left out of the text.
 
 use crate::types::DType;
