@@ -89,10 +89,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// As [`write`], with contents that come piece by piece.
+/// As [`write()`], with contents that come piece by piece.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let special = fs::metadata(path).is_ok_and(|m| !m.is_file());
     let written = if special {

@@ -1,7 +1,7 @@
 //! The pass manager, the analyses and the passes of optc.
 //!
 //! A [`Pass`] transforms a graph and declares how far it may move its function ([`Effect`]). The
-//! [`PassManager`] runs a [`Pipeline`](pipeline::Pipeline), verifies after every pass, and reports what
+//! [`PassManager`] runs a [`Pipeline`], verifies after every pass, and reports what
 //! each one did. All passes stand in one table, [`PASSES`]; a pipeline is a text, so that
 //! `fold-batch-norm,prune-magnitude{sparsity=0.8},encode-weights` on the command line, in a report and in a
 //! test mean the same.
