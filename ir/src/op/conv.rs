@@ -12,7 +12,8 @@ words! {
     pub enum AutoPad {
         /// By the `pads` attribute.
         Explicit = "explicit",
-        /// So that output = ⌈input / stride⌉; the odd element goes to the end.
+        /// So that output = ⌈input / stride⌉; the odd element goes to the end, and nothing is cut where the
+        /// window is shorter than its step.
         SameUpper = "same_upper",
         /// As `SameUpper`; the odd element goes to the beginning.
         SameLower = "same_lower",

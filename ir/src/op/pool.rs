@@ -41,7 +41,7 @@ attrs! {
         auto_pad: AutoPad = AutoPad::Explicit,
         /// Whether a window that hangs over the end counts.
         ceil: bool = false,
-        /// Whether the mean counts the elements of the border.
+        /// Whether the mean counts the elements of the border. What hangs over beyond it never counts.
         count_include_pad: bool = false,
     }
 
