@@ -299,3 +299,6 @@ fn keeps_signature(before: &Signature, after: &Signature) -> bool {
         && before.results.len() == after.results.len()
         && before.results.iter().zip(&after.results).all(same_result)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::pass::{Effect, Nested, Pass, PassCx};
 use crate::registry::PASSES;
 use crate::simplify::{
     CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldScale, FoldShapes, FuseActivation, FuseLinear,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm, FuseLinear,
 };
 
 /// A sequence of passes.
@@ -173,9 +173,11 @@ pub fn simplify(max_rounds: usize) -> Fixpoint {
         // Data movement between layers hides from each layer what comes next.
         Box::new(CancelReshapes),
         Box::new(CancelTransposes),
+        Box::new(FoldPad),
         // Layers, with whatever is linear next to them. A layer that has an activation takes in nothing
         // more behind it, but activations written out must be recognised before their parts are folded.
         Box::new(FuseLinear),
+        Box::new(FuseLayerNorm),
         Box::new(FoldBatchNorm),
         Box::new(FuseActivation),
         Box::new(FoldScale),

@@ -7,7 +7,7 @@ use crate::pass::Pass;
 use crate::pipeline::{MAX_ROUNDS, simplify};
 use crate::simplify::{
     CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldScale, FoldShapes, FuseActivation, FuseLinear,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm, FuseLinear,
 };
 
 /// One row of the table.
@@ -87,6 +87,12 @@ pub static PASSES: &[PassInfo] = &[
         from_options: |_| Ok(Box::new(CancelReshapes)),
     },
     PassInfo {
+        name: "fuse-layer-norm",
+        summary: "makes layer normalisation written out as arithmetic one node",
+        options: &[],
+        from_options: |_| Ok(Box::new(FuseLayerNorm)),
+    },
+    PassInfo {
         name: "fuse-linear",
         summary: "makes matrix products with constant weights linear layers",
         options: &[],
@@ -97,6 +103,12 @@ pub static PASSES: &[PassInfo] = &[
         summary: "folds batch normalisation into the convolution or linear layer next to it",
         options: &[],
         from_options: |_| Ok(Box::new(FoldBatchNorm)),
+    },
+    PassInfo {
+        name: "fold-pad",
+        summary: "moves zeros padded before a convolution into its own padding",
+        options: &[],
+        from_options: |_| Ok(Box::new(FoldPad)),
     },
     PassInfo {
         name: "fold-scale",
