@@ -106,7 +106,9 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset { name: "none", summary: "nothing: import and export only", build: Pipeline::default },
     Preset { name: "fuse", summary: "exact and rounding rewrites only: fewer nodes, same function", build: fuse },
+    Preset { name: "speed", summary: "the same as fuse: weights stay dense, which kernels read fastest", build: fuse },
     Preset { name: "compress", summary: "as few bytes as a stated error bound allows", build: compress },
+    Preset { name: "size", summary: "the same as compress", build: compress },
 ];
 
 /// The preset of this name.
@@ -185,6 +187,11 @@ pub fn simplify(max_rounds: usize) -> Fixpoint {
     Fixpoint { name: "simplify", max_rounds, passes }
 }
 
+fn fuse() -> Pipeline {
+    // Nothing but rewrites that keep the function.
+    Pipeline::default().then(simplify(MAX_ROUNDS))
+}
+
 fn compress() -> Pipeline {
     Pipeline::default()
         // Clean-up first, so that errors are measured on the weights that will ship.
@@ -192,10 +199,6 @@ fn compress() -> Pipeline {
         .then(ClusterWeights::default())
         // Representation last: it is exact, and the values will not change any more.
         .then(EncodeWeights)
-}
-
-fn fuse() -> Pipeline {
-    Pipeline::default().then(simplify(MAX_ROUNDS))
 }
 
 #[cfg(test)]
