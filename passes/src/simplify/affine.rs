@@ -25,10 +25,11 @@ pub(crate) struct Candidate<F> {
 }
 
 /// Folds every node that `candidate` finds a map in into the layer before it, or the layer after it. Nodes
-/// next to no layer are not spoken of.
+/// next to no layer are spoken of only if they are `unexpected` there.
 pub(crate) fn fold_all<F: Fn(usize, usize, usize) -> Option<Affine>>(
     graph: &mut Graph,
     cx: &mut PassCx<'_>,
+    unexpected: bool,
     candidate: impl Fn(&Graph, NodeId) -> Option<Candidate<F>>,
 ) {
     let order = graph.topo_order();
@@ -41,6 +42,7 @@ pub(crate) fn fold_all<F: Fn(usize, usize, usize) -> Option<Affine>>(
             match absorb(graph, node, slot, map) {
                 Ok(layer) => cx.applied(graph, node, format_args!("folded into {}", graph.name(layer))),
                 Err(Some(reason)) if last => cx.missed(graph, node, reason),
+                Err(None) if last && unexpected => cx.missed(graph, node, "no layer is next to it"),
                 Err(_) => {}
             }
         }

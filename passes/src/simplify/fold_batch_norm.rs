@@ -35,7 +35,7 @@ impl Pass for FoldBatchNorm {
                 cx.missed(graph, bn, "a parameter is not a finite constant");
             }
         }
-        fold_all(graph, cx, |graph, bn| {
+        fold_all(graph, cx, true, |graph, bn| {
             let Op::BatchNorm(attrs) = graph.op(bn) else { return None };
             let whole = affine_of(graph, bn, attrs.eps)?;
             // A linear layer has its channels on the last axis, which is axis 1 for matrices only.

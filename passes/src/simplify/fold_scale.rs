@@ -31,7 +31,7 @@ impl Pass for FoldScale {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        fold_all(graph, cx, |graph, node| {
+        fold_all(graph, cx, false, |graph, node| {
             let (slot, kind) = map_kind(graph, node)?;
             let constant = graph.constant_operand(node, 1 - slot).cloned();
             let map = move |rank, axis, channels| {
