@@ -1,6 +1,7 @@
 //! The one test binary: each suite is a module.
 
 mod constants;
+mod container;
 mod fuzz;
 mod kernels;
 mod meta;

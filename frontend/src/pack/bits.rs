@@ -98,10 +98,19 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Writes numbers in the Golomb code of the order that makes them shortest.
+/// Writes numbers in the Golomb code of the order that makes them shortest: the first after which the
+/// next is no better.
 pub(super) fn put_list(writer: &mut BitWriter, list: &[u64]) {
     let bits = |order: u32| list.iter().map(|&x| u64::from(golomb_bits(x, order))).sum::<u64>();
-    let order = (0..64).min_by_key(|&order| bits(order)).unwrap_or(0);
+    let mut order = 0;
+    let mut least = bits(0);
+    while order < 63 {
+        let next = bits(order + 1);
+        if next >= least {
+            break;
+        }
+        (order, least) = (order + 1, next);
+    }
     writer.put(order.into(), 6);
     list.iter().for_each(|&x| writer.put_golomb(x, order));
 }
