@@ -11,7 +11,8 @@ use crate::pass::{Effect, Nested, Pass, PassCx};
 use crate::registry::PASSES;
 use crate::simplify::{
     CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm, FuseLinear,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm,
+    FuseLinear,
 };
 
 /// A sequence of passes.

@@ -7,7 +7,8 @@ use crate::pass::Pass;
 use crate::pipeline::{MAX_ROUNDS, simplify};
 use crate::simplify::{
     CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm, FuseLinear,
+    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm,
+    FuseLinear,
 };
 
 /// One row of the table.

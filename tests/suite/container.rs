@@ -26,7 +26,9 @@ fn graphs_of_all_cases() {
         match pack(&graph) {
             Ok(bytes) => assert_eq!(read(&bytes).as_ref(), Ok(&graph), "{}", path.display()),
             // A dump leaves elements out.
-            Err(PackError::Unsupported { message, .. }) => assert!(message.contains("hash"), "{}: {message}", path.display()),
+            Err(PackError::Unsupported { message, .. }) => {
+                assert!(message.contains("hash"), "{}: {message}", path.display())
+            }
             Err(e) => panic!("{}: {e}", path.display()),
         }
         count += 1;
