@@ -23,6 +23,9 @@ const MAX_ROUNDS: usize = 16;
 const LOOSEST: f64 = 0.5;
 /// Errors tried on data, in all.
 const TRIALS: usize = 8;
+/// Bytes of a container besides constants: of the file, and of a node. What small models have is mostly this.
+const FILE_BYTES: usize = 200;
+const NODE_BYTES: usize = 25;
 /// Multiply-accumulates that a trial on data may take.
 const TRIAL_MACS: u64 = 20_000_000_000;
 
@@ -47,7 +50,7 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { bound: 0.02, ratio: Some(4.3), limit: 0.04, max_k: MAX_K, agreement: 0.99, drift: 0.05, samples: 64 }
+        Bounds { bound: 0.02, ratio: Some(4.15), limit: 0.04, max_k: MAX_K, agreement: 0.99, drift: 0.05, samples: 64 }
     }
 }
 
@@ -111,7 +114,8 @@ impl Bounds {
         let Some(task) = Task::new(graph, cx, found) else { return Ok(()) };
         let dense: f64 = task.weights.iter().map(|w| dense_bits(w)).sum();
         let others = 8.0 * stored_bytes(graph) as f64 - dense;
-        let budget = self.ratio.map_or(0.0, |ratio| ((dense + others) / ratio - others).max(0.0));
+        let frame = 8.0 * (FILE_BYTES + NODE_BYTES * graph.len()) as f64;
+        let budget = self.ratio.map_or(0.0, |ratio| ((dense + others) / ratio - others - frame).max(0.0));
         let goal = Goal { bound: self.bound, limit: self.limit, budget, max_cells: self.max_k };
         let Some(mut shared) = task.solve(goal) else {
             cx.note_graph(format_args!("no values within the bound of {} can be found", self.bound));
@@ -199,7 +203,7 @@ fn dense_bits(weight: &Weight) -> f64 {
     (weight.constant.len() * weight.constant.dtype().bits()) as f64
 }
 
-/// Bytes of all constants, those of layers that will share values dense.
+/// Bytes of all constants as they are kept.
 fn stored_bytes(graph: &Graph) -> usize {
     let bytes = |node| match graph.op(node) {
         Op::Const(constant) => constant.stored_bytes(),

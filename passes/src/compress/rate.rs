@@ -97,9 +97,9 @@ impl Layer {
         let mut starts = self.shortest_path(lambda, entry_bits);
         let zero = usize::from(self.zeros > 0);
         // A dearer table has fewer entries. The price that meets the limit exactly does not exist in
-        // general; growing by a quarter comes close enough.
+        // general; growing by half comes close enough.
         while starts.len() + zero > max_cells {
-            entry_bits *= 1.25;
+            entry_bits *= 1.5;
             starts = self.shortest_path(lambda, entry_bits);
         }
         self.cells(&starts)
