@@ -9,9 +9,10 @@
 //! | `sum(a, b)` | `add(a, b)` |
 //! | `max(x, c)`, `min(x, c)` with a number | `clip`, or `relu` for 0 |
 //! | `clip(clip(x))` | one `clip` |
-//! | `reduce_mean`, `reduce_max` over all spatial axes, kept | `global_average_pool`, `global_max_pool` |
+//! | `reduce_mean`, `reduce_max` over all axes of an image, kept | `global_average_pool`, `global_max_pool` |
 //! | `transpose` that moves only extents of 1 | `reshape` |
 //! | `auto_pad` where the extents are known | `pads` |
+//! | `strides` and `dilations` of ones, `pads` of zeros | none |
 //! | a negative axis where the rank is known | the axis counted from the front |
 //!
 //! **Applies when** constants are floats (for arithmetic), the reciprocal is a normal number, and the type
@@ -191,7 +192,8 @@ fn reduce(graph: &mut Graph, node: NodeId) -> Option<&'static str> {
     let signed = i64::try_from(rank).ok()?;
     axes.iter_mut().filter(|axis| **axis < 0).for_each(|axis| *axis += signed);
     axes.sort_unstable();
-    let spatial = rank > 2 && axes.iter().copied().eq(2..signed);
+    // Of three axes the last may as well be the features of a sequence.
+    let spatial = rank > 3 && axes.iter().copied().eq(2..signed);
     if !spatial || !reduce.attrs.keepdims || !graph.ty(node).dtype()?.is_float() {
         return None;
     }

@@ -21,7 +21,7 @@
 //! Exact. A sum with +0 is none of these: it turns −0 into +0.
 
 use optc_ir::op::{Binary, MaxPool, ReduceKind, Unary, Variadic, infer::resolve_axis};
-use optc_ir::{Constant, Graph, NodeId, Op, Type, ValueId};
+use optc_ir::{Constant, Dim, Graph, NodeId, Op, ValueId};
 
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
@@ -111,21 +111,25 @@ fn keeps_shape(graph: &Graph, node: NodeId) -> bool {
 /// The first operand, if the second is a constant of nothing but `unit`, bit by bit, and does not broadcast
 /// the first.
 fn neutral(graph: &Graph, node: NodeId, unit: f64) -> Option<ValueId> {
-    let x = graph.operand(node, 0)?;
-    (is_all(graph.constant_operand(node, 1)?, unit) && keeps_type(graph, x, node)).then_some(x)
+    neutral_in(graph, node, 1, unit)
 }
 
 /// As [`neutral`], with the operands exchanged.
 fn neutral_first(graph: &Graph, node: NodeId, unit: f64) -> Option<ValueId> {
-    let x = graph.operand(node, 1)?;
-    (is_all(graph.constant_operand(node, 0)?, unit) && keeps_type(graph, x, node)).then_some(x)
+    neutral_in(graph, node, 0, unit)
 }
 
-fn keeps_type(graph: &Graph, x: ValueId, node: NodeId) -> bool {
-    match (graph.ty(x), graph.ty(node)) {
-        (Type::Tensor(x), Type::Tensor(y)) => x.dtype == y.dtype && same_shape(&x.shape, &y.shape),
-        _ => false,
-    }
+fn neutral_in(graph: &Graph, node: NodeId, slot: usize, unit: f64) -> Option<ValueId> {
+    let x = graph.operand(node, 1 - slot)?;
+    let constant = graph.constant_operand(node, slot)?;
+    let keeps = graph.ty(x).dtype() == graph.ty(node).dtype() && !broadcasts(constant.shape(), shape(graph, x)?);
+    (keeps && is_all(constant, unit)).then_some(x)
+}
+
+/// Whether combining a value with a constant may give it another shape.
+fn broadcasts(constant: &[usize], x: &[Dim]) -> bool {
+    let fits = |(&n, dim): (&usize, &Dim)| n == 1 || *dim == Dim::Fixed(n);
+    constant.len() > x.len() || !constant.iter().rev().zip(x.iter().rev()).all(fits)
 }
 
 /// Whether every element is `value`; the sign of a zero counts for floats.

@@ -140,17 +140,20 @@ impl Normalised {
 
 /// What a value is the mean of over its last axes, kept, and from which axis on.
 fn mean_from(graph: &Graph, value: ValueId) -> Option<(ValueId, usize)> {
-    let Op::Reduce(reduce) = graph.op(value.node) else { return None };
     let x = graph.operand(value.node, 0)?;
     let rank = rank(graph, x)?;
-    let axes: Option<Vec<usize>> =
-        reduce.attrs.axes.as_ref()?.iter().map(|axis| resolve_axis(*axis, rank).ok()).collect();
-    let mut axes = axes?;
-    axes.sort_unstable();
-    let first = *axes.first()?;
-    let last_axes = axes.iter().copied().eq(first..rank);
-    let float = graph.ty(x).dtype()?.is_float();
-    (reduce.kind == ReduceKind::Mean && reduce.attrs.keepdims && last_axes && float).then_some((x, first))
+    let first = match graph.op(value.node) {
+        Op::Reduce(reduce) if reduce.kind == ReduceKind::Mean && reduce.attrs.keepdims => {
+            let axes = reduce.attrs.axes.as_ref()?.iter().map(|axis| resolve_axis(*axis, rank).ok());
+            let mut axes: Vec<usize> = axes.collect::<Option<_>>()?;
+            axes.sort_unstable();
+            let first = *axes.first()?;
+            axes.iter().copied().eq(first..rank).then_some(first)?
+        }
+        Op::GlobalAveragePool(_) if rank > 2 => 2,
+        _ => return None,
+    };
+    graph.ty(x).dtype()?.is_float().then_some((x, first))
 }
 
 fn is_square(graph: &Graph, node: NodeId, of: ValueId) -> bool {

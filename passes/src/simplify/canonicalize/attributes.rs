@@ -1,4 +1,5 @@
-//! Attributes in their plain form: axes counted from the front, padding in numbers.
+//! Attributes in their plain form: axes counted from the front, padding in numbers, nothing that is the
+//! default anyway.
 
 use optc_ir::op::infer::resolve_axis;
 use optc_ir::op::{AutoPad, Op};
@@ -12,6 +13,7 @@ pub(super) fn canonical(graph: &Graph, node: NodeId) -> Option<Op> {
     let mut op = old.clone();
     axes(graph, node, &mut op);
     padding(graph, node, &mut op);
+    defaults(&mut op);
     if op == *old {
         return None;
     }
@@ -50,6 +52,23 @@ fn axes(graph: &Graph, node: NodeId, op: &mut Op) {
             a.axes.iter_mut().for_each(|axis| front(axis, result));
         }
         _ => {}
+    }
+}
+
+/// Empties lists that say what an empty one does.
+fn defaults(op: &mut Op) {
+    let lists = match op {
+        Op::Conv(a) => [&mut a.strides, &mut a.dilations, &mut a.pads],
+        Op::ConvTranspose(a) => [&mut a.strides, &mut a.dilations, &mut a.pads],
+        Op::MaxPool(a) => [&mut a.strides, &mut a.dilations, &mut a.pads],
+        Op::AveragePool(a) => [&mut a.strides, &mut a.dilations, &mut a.pads],
+        Op::LpPool(a) => [&mut a.strides, &mut a.dilations, &mut a.pads],
+        _ => return,
+    };
+    for (list, default) in lists.into_iter().zip([1, 1, 0]) {
+        if list.iter().all(|&n| n == default) {
+            list.clear();
+        }
     }
 }
 
