@@ -1,53 +1,115 @@
 //! Runs plans: one arena, kernels in order, ranges split over threads.
 //!
-//! Invariant: every address given to a kernel lies within the arena or the constant pool of the same
-//! executable, with as many elements behind it as the planner laid out.
+//! Kernels between two interpreter steps are one job of the team: every thread walks them all, does its share
+//! of each, and waits for the others where the next kernel reads what they write.
+//!
+//! Invariant: every address given to a kernel lies within the arena or the packed constants of the same
+//! executable, with as many bytes behind it as the planner laid out.
 #![allow(unsafe_code, reason = "kernels read and write the arena through addresses")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use optc_ir::{ExecError, Executable, Graph, StepTime, Tensor, Type, interp};
 
 use crate::jit::{Kernel, ModuleBuilder};
+use crate::memory::Memory;
 use crate::plan::{Arg, Home, Plan, StepKind};
+use crate::target::Target;
+use crate::team::{Job, Team, wait_until};
+use crate::transfer::{read, write};
 
-/// Work of fewer elements than this is not worth handing to another thread.
-const SPLIT_COST: usize = 1 << 15;
+/// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
+const SPLIT_CYCLES: usize = 3000;
 
 /// Plans kept for input shapes seen before.
 const MAX_PLANS: usize = 16;
 
-/// 64 bytes, aligned as a cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
 /// A graph compiled for each set of input shapes it meets.
 pub(crate) struct JitExecutable {
     graph: Graph,
-    threads: Option<rayon::ThreadPool>,
+    target: Target,
+    team: Team,
     compiled: Vec<(Vec<Vec<usize>>, Compiled)>,
 }
 
 /// A plan with its code and memory.
 struct Compiled {
     plan: Plan,
-    kernels: Vec<Kernel>,
-    /// Addresses of each step's buffers; empty for interpreter steps.
-    args: Vec<Vec<usize>>,
-    arena: Vec<Line>,
-    _pool: Vec<Line>,
+    stages: Vec<Stage>,
+    arena: Memory,
     slots: Vec<Option<Tensor>>,
 }
 
+/// A run of steps of one kind.
+enum Stage {
+    /// Kernels, from this step on.
+    Kernels(usize, Arc<Calls>),
+    /// An interpreter step.
+    Interp(usize),
+}
+
+/// Kernels one after the other.
+struct Calls {
+    calls: Vec<Call>,
+    threads: usize,
+    /// The calls to do: all, or one when each is timed.
+    from: AtomicUsize,
+    to: AtomicUsize,
+    /// Arrivals at barriers since the beginning.
+    arrived: AtomicUsize,
+}
+
+struct Call {
+    kernel: Kernel,
+    args: Vec<usize>,
+    range: usize,
+    /// Whether the range is split.
+    parallel: bool,
+    /// Whether all threads wait for each other after it.
+    barrier: bool,
+}
+
+impl Calls {
+    fn set(&self, from: usize, to: usize) {
+        self.from.store(from, Ordering::Relaxed);
+        self.to.store(to, Ordering::Relaxed);
+    }
+
+    /// Waits until every thread has come here; arrivals of one barrier fill one multiple of the threads.
+    fn meet(&self) {
+        let arrival = self.arrived.fetch_add(1, Ordering::AcqRel);
+        let all = (arrival / self.threads + 1) * self.threads;
+        wait_until(|| self.arrived.load(Ordering::Acquire) >= all);
+    }
+}
+
+impl Job for Calls {
+    fn work(&self, thread: usize) {
+        let (from, to) = (self.from.load(Ordering::Relaxed), self.to.load(Ordering::Relaxed));
+        for (i, call) in self.calls[from..to].iter().enumerate() {
+            let (begin, end) = match (call.parallel, thread) {
+                (true, _) => (call.range * thread / self.threads, call.range * (thread + 1) / self.threads),
+                (false, 0) => (0, call.range),
+                (false, _) => (0, 0),
+            };
+            if begin < end {
+                // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the
+                // arena and the constants that the executable owns; parts of a range write disjoint elements.
+                unsafe { call.kernel.call(&call.args, begin, end) };
+            }
+            if call.barrier && self.threads > 1 && i + 1 < to - from {
+                self.meet();
+            }
+        }
+    }
+}
+
 impl JitExecutable {
-    pub(crate) fn new(graph: Graph, threads: usize) -> Result<JitExecutable, ExecError> {
-        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let threads = match threads {
-            0 | 1 => None,
-            n => Some(pool(n).map_err(|e| ExecError::Backend(format!("{n} threads can't be started: {e}")))?),
-        };
-        let mut executable = JitExecutable { graph, threads, compiled: Vec::new() };
+    pub(crate) fn new(graph: Graph, target: Target) -> Result<JitExecutable, ExecError> {
+        let team = Team::new(target.threads)?;
+        let mut executable = JitExecutable { graph, target, team, compiled: Vec::new() };
         if let Some(shapes) = executable.signature() {
             executable.compile(shapes)?;
         }
@@ -62,9 +124,6 @@ impl JitExecutable {
 
     /// The index of the compiled form for these input shapes.
     fn compile(&mut self, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        if let Some(i) = self.compiled.iter().position(|(known, _)| *known == shapes) {
-            return Ok(i);
-        }
         let mut graph = self.graph.clone();
         for (&input, shape) in self.graph.inputs().iter().zip(&shapes) {
             if let Type::Tensor(ty) = self.graph.ty(input) {
@@ -78,7 +137,7 @@ impl JitExecutable {
             node,
             source: source.into(),
         })?;
-        let compiled = Compiled::new(Plan::new(&graph)?)?;
+        let compiled = Compiled::new(Plan::new(&graph, &self.target)?, &self.target)?;
         if self.compiled.len() == MAX_PLANS {
             self.compiled.remove(0);
         }
@@ -86,110 +145,127 @@ impl JitExecutable {
         Ok(self.compiled.len() - 1)
     }
 
-    fn execute(
-        &mut self,
-        inputs: &[Tensor],
-        timed: impl FnMut(&str, &str, Duration),
-    ) -> Result<Vec<Tensor>, ExecError> {
+    /// The index of the compiled form for these inputs.
+    fn prepare(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
         interp::check_inputs(&self.graph, inputs)?;
-        let index = self.compile(inputs.iter().map(|t| t.shape().to_vec()).collect())?;
-        self.compiled[index].1.run(inputs, self.threads.as_ref(), timed)
+        let same = |shapes: &[Vec<usize>]| shapes.iter().zip(inputs).all(|(shape, input)| shape == input.shape());
+        match self.compiled.iter().position(|(shapes, _)| same(shapes)) {
+            Some(index) => Ok(index),
+            None => self.compile(inputs.iter().map(|t| t.shape().to_vec()).collect()),
+        }
     }
 }
 
 impl Executable for JitExecutable {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
-        self.execute(inputs, |_, _, _| ())
+        let index = self.prepare(inputs)?;
+        let compiled = &mut self.compiled[index].1;
+        compiled.load(inputs);
+        for i in 0..compiled.stages.len() {
+            match &compiled.stages[i] {
+                Stage::Kernels(_, calls) => {
+                    calls.set(0, calls.calls.len());
+                    self.team.run(calls.clone());
+                }
+                Stage::Interp(step) => compiled.interpret(*step)?,
+            }
+        }
+        compiled.results()
     }
 
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
-        let mut steps = Vec::new();
-        let results = self.execute(inputs, |node, kernel, time| {
-            steps.push(StepTime { node: node.to_owned(), kernel: kernel.to_owned(), time });
-        })?;
-        Ok((results, steps))
+        let index = self.prepare(inputs)?;
+        let compiled = &mut self.compiled[index].1;
+        compiled.load(inputs);
+        let mut times = Vec::new();
+        for i in 0..compiled.stages.len() {
+            match &compiled.stages[i] {
+                Stage::Kernels(first, calls) => {
+                    for call in 0..calls.calls.len() {
+                        calls.set(call, call + 1);
+                        let start = Instant::now();
+                        self.team.run(calls.clone());
+                        times.push(compiled.step_time(first + call, start.elapsed()));
+                    }
+                }
+                Stage::Interp(step) => {
+                    let (step, start) = (*step, Instant::now());
+                    compiled.interpret(step)?;
+                    times.push(compiled.step_time(step, start.elapsed()));
+                }
+            }
+        }
+        Ok((compiled.results()?, times))
     }
 }
 
 impl Compiled {
-    fn new(plan: Plan) -> Result<Compiled, ExecError> {
-        let mut module = ModuleBuilder::new()?;
+    fn new(mut plan: Plan, target: &Target) -> Result<Compiled, ExecError> {
+        let mut module = ModuleBuilder::new(target.vectors)?;
+        let mut ranges = Vec::new();
         for work in &plan.works {
-            module.define(|e| work.emit(e))?;
+            let schedule = work.schedule(target.vectors);
+            ranges.push(schedule.range());
+            module.define_schedule(&schedule)?;
         }
         let kernels = module.finish()?;
-        let mut arena = lines(plan.arena.div_ceil(64))?;
-        let mut pool = lines(plan.pool.len().div_ceil(16))?;
-        elements_mut(&mut pool)[..plan.pool.len()].copy_from_slice(&plan.pool);
-        let (arena_at, pool_at) = (arena.as_mut_ptr().addr(), pool.as_mut_ptr().addr());
-        // The addresses are exposed so that kernels may turn them back into pointers.
-        let _ = (arena.as_mut_ptr().expose_provenance(), pool.as_mut_ptr().expose_provenance());
-        let args = plan
-            .steps
-            .iter()
-            .map(|step| match &step.kind {
-                StepKind::Interp { .. } => Vec::new(),
-                StepKind::Kernel { args, .. } => args
-                    .iter()
-                    .map(|arg| match arg {
-                        Arg::Buffer(i, from) => arena_at + plan.buffers[*i].offset + from * 4,
-                        Arg::Pool(from) => pool_at + from * 4,
-                    })
-                    .collect(),
-            })
-            .collect();
-        let slots = vec![None; plan.slots];
-        let plan = Plan { pool: Vec::new(), ..plan };
-        Ok(Compiled { plan, kernels, args, arena, _pool: pool, slots })
-    }
-
-    fn run(
-        &mut self,
-        inputs: &[Tensor],
-        threads: Option<&rayon::ThreadPool>,
-        mut timed: impl FnMut(&str, &str, Duration),
-    ) -> Result<Vec<Tensor>, ExecError> {
-        for (i, input) in inputs.iter().enumerate() {
-            self.put(self.plan.inputs[i], input.clone());
-        }
-        for i in 0..self.plan.steps.len() {
-            let start = Instant::now();
-            let kernel = match &self.plan.steps[i].kind {
-                StepKind::Kernel { work, .. } => {
-                    let work = *work;
-                    self.call(i, work, threads);
-                    self.plan.works[work].to_string()
+        let mut arena = Memory::zeroed(plan.arena / 4)?;
+        let arena_at = arena.address();
+        let packed: Vec<usize> = plan.packed.iter_mut().map(Memory::address).collect();
+        let mut stages = Vec::new();
+        let mut calls: Vec<Call> = Vec::new();
+        for (i, step) in plan.steps.iter().enumerate() {
+            match &step.kind {
+                StepKind::Kernel { work, args, overlaps_next } => {
+                    let args = args
+                        .iter()
+                        .map(|arg| match arg {
+                            Arg::Buffer(i, from) => arena_at + plan.buffers[*i].offset + from,
+                            Arg::Constant(i, from) => packed[*i] + from,
+                        })
+                        .collect();
+                    let parallel =
+                        target.threads > 1 && ranges[*work] > 1 && plan.works[*work].cycles() >= SPLIT_CYCLES;
+                    calls.push(Call {
+                        kernel: kernels[*work].clone(),
+                        args,
+                        range: ranges[*work],
+                        parallel,
+                        barrier: !overlaps_next,
+                    });
                 }
                 StepKind::Interp { .. } => {
-                    self.interpret(i)?;
-                    "interp".to_owned()
+                    finish(&mut stages, &mut calls, i, target.threads);
+                    stages.push(Stage::Interp(i));
                 }
-            };
-            timed(&self.plan.steps[i].node, &kernel, start.elapsed());
+            }
         }
-        self.plan.results.iter().map(|(home, shape)| self.get(*home, shape)).collect()
+        finish(&mut stages, &mut calls, plan.steps.len(), target.threads);
+        let slots = vec![None; plan.slots];
+        Ok(Compiled { plan, stages, arena, slots })
     }
 
-    fn call(&self, step: usize, work: usize, threads: Option<&rayon::ThreadPool>) {
-        let (kernel, args) = (&self.kernels[work], &self.args[step]);
-        let (range, cost) = (self.plan.works[work].range(), self.plan.works[work].cost());
-        match threads {
-            Some(pool) if range > 1 && cost >= SPLIT_COST => {
-                let parts = pool.current_num_threads().min(range);
-                pool.scope(|scope| {
-                    for part in 0..parts {
-                        let (begin, end) = (range * part / parts, range * (part + 1) / parts);
-                        scope.spawn(move |_| {
-                            // SAFETY: as below; the parts write disjoint elements, since outer iterations do.
-                            unsafe { kernel.call(args, begin, end) }
-                        });
-                    }
-                });
-            }
-            // SAFETY: `args` are addresses into this executable's arena and pool, laid out by the planner for
-            // this kernel; `&mut self` of `run` keeps other runs out of the arena.
-            _ => unsafe { kernel.call(args, 0, range) },
+    fn load(&mut self, inputs: &[Tensor]) {
+        for (i, input) in inputs.iter().enumerate() {
+            let home = self.plan.inputs[i].clone();
+            self.put(&home, input.clone());
         }
+    }
+
+    fn results(&self) -> Result<Vec<Tensor>, ExecError> {
+        self.plan.results.iter().map(|home| self.get(home)).collect()
+    }
+
+    fn step_time(&self, step: usize, time: Duration) -> StepTime {
+        let step = &self.plan.steps[step];
+        let (kernel, macs) = match &step.kind {
+            StepKind::Kernel { work, .. } => {
+                let work = &self.plan.works[*work];
+                (work.to_string(), work.macs())
+            }
+            StepKind::Interp { .. } => ("interp".to_owned(), 0),
+        };
+        StepTime { node: step.node.clone(), kernel, time, macs }
     }
 
     fn interpret(&mut self, step: usize) -> Result<(), ExecError> {
@@ -198,7 +274,7 @@ impl Compiled {
         };
         let tensors: Vec<Option<Tensor>> = operands
             .iter()
-            .map(|o| o.as_ref().map(|(home, shape)| self.get(*home, shape)).transpose())
+            .map(|home| home.as_ref().map(|home| self.get(home)).transpose())
             .collect::<Result<_, _>>()?;
         let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_ref).collect();
         let values = interp::eval(op, &tensors).map_err(|source| ExecError::Node {
@@ -207,57 +283,55 @@ impl Compiled {
             source,
         })?;
         let results = results.clone();
-        for (home, value) in results.into_iter().zip(values) {
+        for (home, value) in results.iter().zip(values) {
             self.put(home, value);
         }
         Ok(())
     }
 
-    fn put(&mut self, home: Home, tensor: Tensor) {
+    fn put(&mut self, home: &Home, tensor: Tensor) {
         match home {
-            Home::Buffer(i) => {
-                let from = self.plan.buffers[i].offset / 4;
+            Home::Place(place, shape) => {
+                let from = self.plan.buffers[place.buffer].offset / 4;
                 let elements = tensor.as_f32().expect("buffers hold f32 values");
-                elements_mut(&mut self.arena)[from..from + elements.len()].copy_from_slice(elements);
+                write(&mut self.arena.numbers_mut()[from..], &place.layout, shape, elements);
             }
-            Home::Slot(i) => self.slots[i] = Some(tensor),
+            Home::Slot(i) => self.slots[*i] = Some(tensor),
             Home::Constant(_) => unreachable!("constants are not written"),
         }
     }
 
-    /// A value as a tensor; one in a buffer in the shape asked for.
-    fn get(&self, home: Home, shape: &[usize]) -> Result<Tensor, ExecError> {
+    /// A value as a tensor.
+    fn get(&self, home: &Home) -> Result<Tensor, ExecError> {
         Ok(match home {
-            Home::Buffer(i) => {
-                let buffer = &self.plan.buffers[i];
-                let from = buffer.offset / 4;
-                let elements = elements(&self.arena)[from..from + buffer.len].to_vec();
-                Tensor::f32(shape, elements)
+            Home::Place(place, shape) => {
+                let from = self.plan.buffers[place.buffer].offset / 4;
+                Tensor::f32(shape.as_slice(), read(&self.arena.numbers()[from..], &place.layout, shape))
             }
             Home::Slot(i) => {
-                let value = self.slots[i].clone();
+                let value = self.slots[*i].clone();
                 value.ok_or_else(|| ExecError::Backend("a value is read before it is computed".to_owned()))?
             }
-            Home::Constant(i) => self.plan.constants[i].as_ref().clone(),
+            Home::Constant(i) => self.plan.constants[*i].as_ref().clone(),
         })
     }
 }
 
-/// Zeroed memory, or an error where the machine has none.
-fn lines(count: usize) -> Result<Vec<Line>, ExecError> {
-    let mut lines = Vec::new();
-    let message = |_| ExecError::Backend(format!("{} bytes of memory refused", count.saturating_mul(64)));
-    lines.try_reserve_exact(count).map_err(message)?;
-    lines.resize(count, Line([0.0; 16]));
-    Ok(lines)
-}
-
-fn elements(lines: &[Line]) -> &[f32] {
-    // SAFETY: a `Line` is 16 `f32` without padding.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 16) }
-}
-
-fn elements_mut(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: a `Line` is 16 `f32` without padding.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
+/// Ends a run of kernels before step `end`.
+fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: usize) {
+    if calls.is_empty() {
+        return;
+    }
+    let mut calls = std::mem::take(calls);
+    let mut shared = false;
+    for i in 0..calls.len() {
+        // Where one thread does both a kernel and the next, and no other is still at work, it waits for no one.
+        shared |= calls[i].parallel;
+        calls[i].barrier &= shared || calls.get(i + 1).is_some_and(|next| next.parallel);
+        shared &= !calls[i].barrier;
+    }
+    let first = end - calls.len();
+    let to = AtomicUsize::new(calls.len());
+    let calls = Calls { calls, threads, from: AtomicUsize::new(0), to, arrived: AtomicUsize::new(0) };
+    stages.push(Stage::Kernels(first, Arc::new(calls)));
 }

@@ -4,21 +4,27 @@
 //! kernel of a module is dropped. Code is never writable and executable at once.
 #![allow(unsafe_code, reason = "calling generated code and freeing its memory can't be checked by the compiler")]
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use cranelift_codegen::Context;
-use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
+use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, UserFuncName, Value, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_frontend::FunctionBuilderContext;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module};
 use optc_ir::ExecError;
 
-use crate::emit::Emitter;
+use crate::lower::{clif, driver, x64};
+use crate::target::Vectors;
+use crate::tile::{Program, Schedule};
 
 /// Address space reserved for the code of one module. Reserved, not used: pages are taken as code needs them.
 const CODE_RESERVE: usize = 64 << 20;
+
+/// Alignment of tile programs.
+const CODE_ALIGN: u64 = 64;
 
 /// The machine to generate code for.
 ///
@@ -57,7 +63,10 @@ pub(crate) struct ModuleBuilder {
     context: Context,
     builder_context: FunctionBuilderContext,
     has_fma: bool,
+    vectors: Vectors,
     functions: Vec<FuncId>,
+    /// Tile programs that are in the module already, by their code.
+    programs: HashMap<Vec<u8>, FuncId>,
 }
 
 impl ModuleBuilder {
@@ -65,7 +74,7 @@ impl ModuleBuilder {
     ///
     /// # Errors
     /// If the host is not supported or refuses memory.
-    pub(crate) fn new() -> Result<ModuleBuilder, ExecError> {
+    pub(crate) fn new(vectors: Vectors) -> Result<ModuleBuilder, ExecError> {
         let isa = host_isa()?;
         let has_fma = has_fma(&isa);
         let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
@@ -77,26 +86,59 @@ impl ModuleBuilder {
             context,
             builder_context: FunctionBuilderContext::new(),
             has_fma,
+            vectors,
             functions: Vec::new(),
+            programs: HashMap::new(),
         })
     }
 
-    /// Defines one kernel; `body` emits it. Returns its index.
+    /// Defines the kernel of a schedule: its tile programs and the function that calls them. Returns its index.
     ///
     /// # Errors
-    /// If Cranelift refuses the function: a bug of the emitter.
-    pub(crate) fn define(&mut self, body: impl FnOnce(&mut Emitter<'_>)) -> Result<usize, ExecError> {
+    /// If Cranelift refuses a function: a bug of the lowering.
+    pub(crate) fn define_schedule(&mut self, schedule: &Schedule) -> Result<usize, ExecError> {
+        let programs = schedule.programs.iter().map(|p| self.define_program(p)).collect::<Result<Vec<FuncId>, _>>()?;
         let signature = kernel_signature(self.module.isa().default_call_conv());
         let name = format!("kernel{}", self.functions.len());
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(backend)?;
         self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
-        let mut emitter = Emitter::new(&mut self.context.func, &mut self.builder_context, self.has_fma);
-        body(&mut emitter);
-        emitter.finish(self.module.target_config());
+        let programs: Vec<_> =
+            programs.iter().map(|&p| self.module.declare_func_in_func(p, &mut self.context.func)).collect();
+        let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder_context);
+        let params = open(&mut b);
+        driver::lower(&mut b, [params[0], params[1], params[2]], schedule, &programs);
+        b.ins().return_(&[]);
+        b.finalize(self.module.target_config());
         self.module.define_function(id, &mut self.context).map_err(backend)?;
         self.module.clear_context(&mut self.context);
         self.functions.push(id);
         Ok(self.functions.len() - 1)
+    }
+
+    fn define_program(&mut self, program: &Program) -> Result<FuncId, ExecError> {
+        // Wide tiles are written for the System V convention, whatever the host's own is.
+        let mut signature = Signature::new(CallConv::SystemV);
+        signature.params.extend(vec![AbiParam::new(types::I64); program.pointers]);
+        if self.vectors != Vectors::Clif {
+            let code = x64::lower(program, self.vectors == Vectors::Avx512);
+            if let Some(&known) = self.programs.get(&code) {
+                return Ok(known);
+            }
+            let id = self.module.declare_anonymous_function(&signature).map_err(backend)?;
+            self.module.define_function_bytes(id, CODE_ALIGN, &code, &[]).map_err(backend)?;
+            self.programs.insert(code, id);
+            return Ok(id);
+        }
+        let id = self.module.declare_anonymous_function(&signature).map_err(backend)?;
+        self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
+        let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder_context);
+        let params = open(&mut b);
+        clif::lower(&mut b, &params, program, self.has_fma);
+        b.ins().return_(&[]);
+        b.finalize(self.module.target_config());
+        self.module.define_function(id, &mut self.context).map_err(backend)?;
+        self.module.clear_context(&mut self.context);
+        Ok(id)
     }
 
     /// Links everything; kernels come in order of definition.
@@ -110,6 +152,15 @@ impl ModuleBuilder {
         let code = Arc::new(Code { module: Mutex::new(Some(self.module)) });
         Ok(entries.into_iter().map(|entry| Kernel { entry, _code: code.clone() }).collect())
     }
+}
+
+/// Opens the entry block; returns the parameters of the function.
+fn open(b: &mut FunctionBuilder<'_>) -> Vec<Value> {
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    b.block_params(entry).to_vec()
 }
 
 /// Whether fused multiply-add is an instruction of this machine and not a library call.
@@ -155,5 +206,41 @@ impl Kernel {
             let function: extern "C" fn(*const usize, usize, usize) = std::mem::transmute(self.entry);
             function(args.as_ptr(), begin, end);
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Runs all of a schedule on buffers of numbers, in two halves.
+    pub(crate) fn run(vectors: Vectors, schedule: &Schedule, buffers: &mut [Vec<f32>]) {
+        let mut module = ModuleBuilder::new(vectors).expect("the host is supported");
+        module.define_schedule(schedule).expect("the schedule can be lowered");
+        let kernels = module.finish().expect("memory can be made executable");
+        assert_eq!(buffers.len(), schedule.pointers);
+        let args: Vec<usize> = buffers.iter_mut().map(|b| b.as_mut_ptr().expose_provenance()).collect();
+        let middle = schedule.range() / 2;
+        for (begin, end) in [(middle, schedule.range()), (0, middle)] {
+            // SAFETY: the caller laid the buffers out as the schedule walks them.
+            unsafe { kernels[0].call(&args, begin, end) };
+        }
+    }
+
+    /// Small integers, so that every order of additions gives the same sum.
+    pub(crate) fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7 + seed * 13 + i / 5) % 9) as f32 - 4.0).collect()
+    }
+
+    /// What vectors this host can run, the portable ones first.
+    pub(crate) fn all_vectors() -> Vec<Vectors> {
+        let mut all = vec![Vectors::Clif];
+        if Vectors::of_host() != Vectors::Clif {
+            all.push(Vectors::Avx2);
+        }
+        if Vectors::of_host() == Vectors::Avx512 {
+            all.push(Vectors::Avx512);
+        }
+        all
     }
 }

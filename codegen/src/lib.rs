@@ -1,34 +1,51 @@
 //! The JIT of optc: turns graphs into machine code for this host.
 //!
-//! `select` chooses kernels node by node, [`plan`] lays values out in one arena, `emit` writes the kernels as
-//! Cranelift IR, `jit` links them, and the executor runs them in order, splitting each over threads. A graph
-//! with open dimensions is compiled once for each set of input shapes. What has no kernel runs in the
-//! interpreter, as a step of the plan that says so.
+//! `planner` chooses kernels and layouts and lays values out in one arena: the [`plan`]. A kernel is data
+//! first, tile programs and a schedule that walks buffers with them (`tile`); `lower` makes machine code of it,
+//! `jit` links it, and the executor runs kernels in order, splitting each over threads. A graph with open
+//! dimensions is compiled once for each set of input shapes. What has no kernel runs in the interpreter, as a
+//! step of the plan that says so.
+//!
+//! Cranelift generates all control code and portable kernels; AVX2 and AVX-512 tile programs are assembled
+//! here and linked into the same Cranelift module, because Cranelift has no vectors wider than 128 bits.
 //!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
-mod emit;
 mod exec;
 mod jit;
+mod layout;
+mod lower;
+mod memory;
 pub mod plan;
 mod planner;
-mod select;
+pub mod target;
+mod team;
+mod tile;
+mod transfer;
 mod work;
 
 use optc_ir::{Backend, ExecError, Executable, Graph};
 
 pub use plan::Plan;
+pub use target::{Target, Vectors};
 
 /// The JIT as a backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Jit {
-    /// Threads a kernel is split over.
-    pub threads: usize,
+    /// What code is generated for.
+    pub target: Target,
+}
+
+impl Jit {
+    /// A JIT for this host that splits kernels over so many threads.
+    pub fn new(threads: usize) -> Jit {
+        Jit { target: Target::host(threads) }
+    }
 }
 
 impl Default for Jit {
     fn default() -> Jit {
-        Jit { threads: 1 }
+        Jit::new(1)
     }
 }
 
@@ -38,6 +55,6 @@ impl Backend for Jit {
     }
 
     fn compile(&self, graph: &Graph) -> Result<Box<dyn Executable>, ExecError> {
-        Ok(Box::new(exec::JitExecutable::new(graph.clone(), self.threads)?))
+        Ok(Box::new(exec::JitExecutable::new(graph.clone(), self.target)?))
     }
 }

@@ -1,24 +1,23 @@
 //! The plan: which kernel computes which node, in what order, and where every value lies.
 //!
-//! Plain data, made for one set of input shapes. Invariant: two buffers overlap in the arena only if one is
-//! dead before the other is written ([`Plan::check`]).
+//! Plain data, made for one set of input shapes and one machine. Invariant: two buffers overlap in the arena
+//! only if one is dead before the other is written ([`Plan::check`]).
 
 use std::fmt;
 use std::sync::Arc;
 
 use optc_ir::{ExecError, Graph, Op, Tensor};
 
+use crate::layout::Layout;
+use crate::memory::{ALIGN, Memory};
 use crate::planner;
+use crate::target::Target;
 use crate::work::Work;
-
-/// Alignment of buffers in the arena, in bytes: a cache line.
-pub(crate) const ALIGN: usize = 64;
 
 /// A piece of the arena.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Buffer {
-    /// Elements (`f32`).
-    pub(crate) len: usize,
+    pub(crate) bytes: usize,
     /// Byte offset in the arena.
     pub(crate) offset: usize,
     /// The step that first writes it; inputs are written before step 0.
@@ -27,11 +26,18 @@ pub(crate) struct Buffer {
     pub(crate) last: usize,
 }
 
-/// Where a value lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A value in a buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) buffer: usize,
+    pub(crate) layout: Layout,
+}
+
+/// Where the interpreter and the caller find a value.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Home {
-    /// In a buffer of the arena, as `f32`.
-    Buffer(usize),
+    /// In the arena, as `f32` of this shape.
+    Place(Place, Vec<usize>),
     /// In a slot that holds a tensor of any type and of a shape known only when it is written.
     Slot(usize),
     /// A constant that the interpreter reads.
@@ -41,10 +47,10 @@ pub(crate) enum Home {
 /// What a kernel is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arg {
-    /// A buffer, from this element on.
+    /// A buffer, from this byte on.
     Buffer(usize, usize),
-    /// The constant pool, from this element on.
-    Pool(usize),
+    /// A packed constant, from this byte on.
+    Constant(usize, usize),
 }
 
 /// One step.
@@ -65,20 +71,22 @@ pub(crate) enum StepKind {
         work: usize,
         /// Its buffers.
         args: Vec<Arg>,
+        /// Whether the next step may begin before this one has ended: they touch different memory.
+        overlaps_next: bool,
     },
     /// Evaluates an operator that has no kernel in the interpreter.
     Interp {
         /// The operator.
         op: Op,
-        /// Its operands: where they lie, and in what shape if in a buffer.
-        operands: Vec<Option<(Home, Vec<usize>)>>,
+        /// Its operands.
+        operands: Vec<Option<Home>>,
         /// Its results.
         results: Vec<Home>,
     },
 }
 
 /// Everything the executor needs besides code.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// Steps in order.
     pub(crate) steps: Vec<Step>,
@@ -87,7 +95,7 @@ pub struct Plan {
     /// Buffers of the arena.
     pub(crate) buffers: Vec<Buffer>,
     /// Constants packed for kernels.
-    pub(crate) pool: Vec<f32>,
+    pub(crate) packed: Vec<Memory>,
     /// Constants the interpreter reads.
     pub(crate) constants: Vec<Arc<Tensor>>,
     /// The number of slots.
@@ -95,7 +103,7 @@ pub struct Plan {
     /// Where inputs go, in signature order.
     pub(crate) inputs: Vec<Home>,
     /// Where results come from, in signature order.
-    pub(crate) results: Vec<(Home, Vec<usize>)>,
+    pub(crate) results: Vec<Home>,
     /// Bytes of the arena.
     pub(crate) arena: usize,
 }
@@ -105,8 +113,8 @@ impl Plan {
     ///
     /// # Errors
     /// If a node can't be run at all: it is opaque.
-    pub fn new(graph: &Graph) -> Result<Plan, ExecError> {
-        planner::plan(graph)
+    pub fn new(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
+        planner::plan(graph, target)
     }
 
     /// Gives every buffer its life and its place: first fit, in order of first use.
@@ -115,30 +123,33 @@ impl Plan {
             (buffer.first, buffer.last) = (usize::MAX, 0);
         }
         let end = self.steps.len();
+        let buffers = &mut self.buffers;
         let mut touch = |i: usize, step: usize| {
-            let buffer = &mut self.buffers[i];
+            let buffer = &mut buffers[i];
             buffer.first = buffer.first.min(step);
             buffer.last = buffer.last.max(step);
         };
-        let homes = self.inputs.iter().map(|h| (h, 0)).chain(self.results.iter().map(|(h, _)| (h, end)));
+        let homes = self.inputs.iter().map(|h| (h, 0)).chain(self.results.iter().map(|h| (h, end)));
         for (home, step) in homes {
-            if let Home::Buffer(i) = home {
-                touch(*i, step);
+            if let Home::Place(place, _) = home {
+                touch(place.buffer, step);
             }
         }
         for (step, Step { kind, .. }) in self.steps.iter().enumerate() {
             match kind {
-                StepKind::Kernel { args, .. } => {
+                StepKind::Kernel { args, overlaps_next, .. } => {
                     for arg in args {
                         if let Arg::Buffer(i, _) = arg {
                             touch(*i, step);
+                            // What the next step writes must not take the place of what this one still uses.
+                            touch(*i, step + usize::from(*overlaps_next));
                         }
                     }
                 }
                 StepKind::Interp { operands, results, .. } => {
-                    for home in operands.iter().flatten().map(|(home, _)| home).chain(results) {
-                        if let Home::Buffer(i) = home {
-                            touch(*i, step);
+                    for home in operands.iter().flatten().chain(results) {
+                        if let Home::Place(place, _) = home {
+                            touch(place.buffer, step);
                         }
                     }
                 }
@@ -148,12 +159,12 @@ impl Plan {
         order.sort_by_key(|&i| (self.buffers[i].first, i));
         let mut placed: Vec<usize> = Vec::new();
         for i in order {
-            let (first, last, size) = (self.buffers[i].first, self.buffers[i].last, bytes(self.buffers[i].len));
+            let (first, last, size) = (self.buffers[i].first, self.buffers[i].last, room(self.buffers[i].bytes));
             let mut busy: Vec<(usize, usize)> = placed
                 .iter()
                 .map(|&j| &self.buffers[j])
                 .filter(|b| b.first <= last && first <= b.last)
-                .map(|b| (b.offset, b.offset + bytes(b.len)))
+                .map(|b| (b.offset, b.offset + room(b.bytes)))
                 .collect();
             busy.sort_unstable();
             let mut offset = 0;
@@ -177,45 +188,65 @@ impl Plan {
             for &j in &live[..n] {
                 let (a, b) = (&self.buffers[i], &self.buffers[j]);
                 let in_time = a.first <= b.last && b.first <= a.last;
-                let in_space = a.offset < b.offset + bytes(b.len) && b.offset < a.offset + bytes(a.len);
-                if in_time && in_space && a.len > 0 && b.len > 0 {
+                let in_space = a.offset < b.offset + room(b.bytes) && b.offset < a.offset + room(a.bytes);
+                if in_time && in_space && a.bytes > 0 && b.bytes > 0 {
                     clashes.push((j, i));
                 }
             }
         }
         clashes
     }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena
+    }
+
+    /// Bytes of all buffers, if each had its own.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffers.iter().filter(|b| b.first != usize::MAX).map(|b| room(b.bytes)).sum()
+    }
 }
 
-fn bytes(len: usize) -> usize {
-    (len * 4).next_multiple_of(ALIGN)
+/// What a buffer takes: whole cache lines, and one more, since kernels may read the vector that its last
+/// element is in.
+fn room(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGN) + ALIGN
 }
 
 /// One line a step: the node, the kernel, where its operands and results lie.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "arena {} B, constants {} B, {} kernels", self.arena, self.pool.len() * 4, self.works.len())?;
+        let packed: usize = self.packed.iter().map(|m| m.numbers().len() * 4).sum();
+        writeln!(f, "arena {} B, constants {packed} B, {} kernels", self.arena, self.works.len())?;
         let place = |home: &Home| match home {
-            Home::Buffer(i) => format!("@{}+{}", self.buffers[*i].offset, self.buffers[*i].len * 4),
+            Home::Place(place, _) => {
+                let layout = match &place.layout {
+                    Layout::Strided { .. } => "",
+                    Layout::Blocked(_) => " blocked",
+                };
+                format!("@{}{layout}", self.buffers[place.buffer].offset)
+            }
             Home::Slot(i) => format!("slot{i}"),
             Home::Constant(i) => format!("const{i}"),
         };
         for step in &self.steps {
             match &step.kind {
-                StepKind::Kernel { work, args } => {
+                StepKind::Kernel { work, args, .. } => {
                     let args: Vec<String> = args
                         .iter()
                         .map(|arg| match arg {
-                            Arg::Buffer(i, from) => format!("@{}", self.buffers[*i].offset + from * 4),
-                            Arg::Pool(from) => format!("pool+{}", from * 4),
+                            Arg::Buffer(i, from) => format!("@{}", self.buffers[*i].offset + from),
+                            Arg::Constant(i, 0) => format!("packed{i}"),
+                            Arg::Constant(i, from) => format!("packed{i}+{from}"),
                         })
                         .collect();
                     let work = &self.works[*work];
-                    writeln!(f, "{}: {work}({}) over {}", step.node, args.join(", "), work.range())?;
+                    writeln!(f, "{}: {work}({}) {}", step.node, args.join(", "), work.shape())?;
                 }
                 StepKind::Interp { op, operands, results } => {
                     let operands: Vec<String> =
-                        operands.iter().map(|o| o.as_ref().map_or("_".to_owned(), |(home, _)| place(home))).collect();
+                        operands.iter().map(|o| o.as_ref().map_or("_".to_owned(), place)).collect();
                     let results: Vec<String> = results.iter().map(place).collect();
                     let (operands, results) = (operands.join(", "), results.join(", "));
                     writeln!(f, "{}: interp {}({operands}) -> {results}", step.node, op.name())?;

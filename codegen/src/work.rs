@@ -1,63 +1,116 @@
-//! What a kernel does: everything that is baked into its code, and its name.
+//! What a kernel does: everything that is baked into its code, its name, and what it costs.
 
 use std::fmt;
 
-use crate::emit::elementwise::{self, Elementwise};
-use crate::emit::gemm::{self, Gemm};
-use crate::emit::im2col::{self, Window};
-use crate::emit::rows::{self, Rows};
-use crate::emit::windows::{self, Kind, Windows};
-use crate::emit::{Emitter, LANES};
+use crate::target::Vectors;
+use crate::tile::contract::Contract;
+use crate::tile::copy::Copy;
+use crate::tile::depthwise::Depthwise;
+use crate::tile::fill::Fill;
+use crate::tile::global_pool::GlobalPool;
+use crate::tile::map::Map;
+use crate::tile::pool::{Kind as PoolKind, Pool};
+use crate::tile::rows::Rows;
+use crate::tile::transpose::Transpose;
+use crate::tile::{LANES, Schedule};
 
-/// The work of one kernel. Equal works share code.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Work {
-    /// A matrix product.
-    Gemm(Gemm),
-    /// The layout of convolution windows as a matrix, over so many channels.
-    Im2col(Window, usize),
-    /// Depthwise convolution or pooling, over so many output planes.
-    Windows(Windows, usize),
-    /// An elementwise function.
-    Elementwise(Elementwise),
+macro_rules! works {
+    ($($(#[$doc:meta])* $family:ident),*) => {
+        /// The work of one kernel. Equal works share code.
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) enum Work {
+            $($(#[$doc])* $family($family),)*
+        }
+
+        $(impl From<$family> for Work {
+            fn from(work: $family) -> Work {
+                Work::$family(work)
+            }
+        })*
+
+        impl Work {
+            /// How the kernel walks its buffers.
+            pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
+                match self {
+                    $(Work::$family(work) => work.schedule(vectors),)*
+                }
+            }
+        }
+    };
+}
+
+works! {
+    /// A convolution or matrix product.
+    Contract,
+    /// A depthwise convolution.
+    Depthwise,
+    /// A pool.
+    Pool,
+    /// A pool over whole planes.
+    GlobalPool,
+    /// A chain of elementwise functions.
+    Map,
     /// A function of rows.
-    Rows(Rows),
+    Rows,
+    /// A copy between strides.
+    Copy,
+    /// A transposition, also to and from blocks of channels.
+    Transpose,
+    /// A region set to one number.
+    Fill
 }
 
 impl Work {
-    /// Outer iterations, which the executor may split.
-    pub(crate) fn range(&self) -> usize {
+    /// Multiplications of a layer; none for what only moves or maps numbers.
+    pub(crate) fn macs(&self) -> usize {
         match self {
-            Work::Gemm(g) => g.range(),
-            Work::Im2col(_, channels) => *channels,
-            Work::Windows(_, planes) => *planes,
-            Work::Elementwise(e) => e.range(),
-            Work::Rows(r) => r.count,
+            Work::Contract(c) => c.macs(),
+            Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
+            _ => 0,
         }
     }
 
-    /// Elements computed or moved, for deciding whether splitting pays.
-    pub(crate) fn cost(&self) -> usize {
+    /// Elements written, about: for deciding whether splitting pays.
+    fn elements(&self) -> usize {
         match self {
-            Work::Gemm(g) => g.batch * g.m * g.n * g.k / LANES,
-            Work::Im2col(w, channels) => channels * w.kernel[0] * w.kernel[1] * w.output[0] * w.output[1],
-            Work::Windows(w, planes) => {
-                let w = &w.window;
-                planes * w.kernel[0] * w.kernel[1] * w.output[0] * w.output[1]
+            Work::Contract(c) => c.images * c.groups * c.outputs * c.rows * c.columns,
+            Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns,
+            Work::Pool(p) => {
+                let [rows, columns] = &p.window;
+                p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
             }
-            Work::Elementwise(e) => e.shape.iter().product(),
-            Work::Rows(r) => r.count * r.length,
+            Work::GlobalPool(p) => p.images * p.blocks * LANES * p.rows * p.columns,
+            Work::Map(m) => m.elements() * m.steps.len(),
+            Work::Rows(r) => r.elements() * 4,
+            Work::Copy(c) => c.elements(),
+            Work::Transpose(t) => t.elements(),
+            Work::Fill(f) => f.elements(),
         }
     }
 
-    /// Emits the kernel.
-    pub(crate) fn emit(&self, e: &mut Emitter<'_>) {
+    /// Cycles of one thread, roughly.
+    pub(crate) fn cycles(&self) -> usize {
+        self.macs() / (2 * LANES) + self.elements() / LANES * 2
+    }
+
+    /// What stands behind the kernel in a plan: the extents of its loops.
+    pub(crate) fn shape(&self) -> String {
         match self {
-            Work::Gemm(g) => gemm::emit(e, g),
-            Work::Im2col(w, _) => im2col::emit(e, w),
-            Work::Windows(w, _) => windows::emit(e, w),
-            Work::Elementwise(el) => elementwise::emit(e, el),
-            Work::Rows(r) => rows::emit(e, r),
+            Work::Contract(c) => {
+                let outer = c.images * c.groups;
+                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.depth());
+                if outer == 1 {
+                    format!("{points}×{outputs}×{depth}")
+                } else {
+                    format!("{outer}×{points}×{outputs}×{depth}")
+                }
+            }
+            Work::Depthwise(d) => {
+                format!("{}×{}×{}×{}", d.images * d.blocks * LANES, d.rows, d.columns, d.kernel[0] * d.kernel[1])
+            }
+            Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
+            Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
+            _ => self.elements().to_string(),
         }
     }
 }
@@ -66,15 +119,25 @@ impl Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Work::Gemm(_) => write!(f, "f32_gemm_{}x{}", gemm::ROWS, gemm::COLUMNS),
-            Work::Im2col(..) => f.write_str("f32_im2col"),
-            Work::Windows(w, _) => match w.kind {
-                Kind::Depthwise { .. } => write!(f, "f32_dwconv_{LANES}"),
-                Kind::Max => write!(f, "f32_max_pool_{LANES}"),
-                Kind::Average { .. } => write!(f, "f32_average_pool_{LANES}"),
-            },
-            Work::Elementwise(e) => write!(f, "f32_{}_{LANES}", e.function.word()),
-            Work::Rows(r) => write!(f, "f32_{}_{LANES}", r.function.word()),
+            Work::Contract(c) => {
+                let tiling = c.tiling;
+                let word = if c.runs.iter().any(|run| run.loops.len() > 1) { "conv" } else { "gemm" };
+                write!(f, "f32_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
+            }
+            Work::Depthwise(_) => f.write_str("f32_dwconv"),
+            Work::Pool(p) => f.write_str(match p.kind {
+                PoolKind::Max => "f32_max_pool",
+                PoolKind::Average { .. } => "f32_average_pool",
+            }),
+            Work::GlobalPool(_) => f.write_str("f32_global_pool"),
+            Work::Map(m) => {
+                f.write_str("f32")?;
+                m.steps.iter().try_for_each(|(function, _)| write!(f, "_{}", function.word()))
+            }
+            Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
+            Work::Copy(_) => f.write_str("f32_copy"),
+            Work::Transpose(_) => f.write_str("f32_transpose"),
+            Work::Fill(_) => f.write_str("f32_fill"),
         }
     }
 }

@@ -44,4 +44,6 @@ pub struct StepTime {
     pub kernel: String,
     /// Wall time.
     pub time: Duration,
+    /// Multiplications the kernel does, those by zeros included; 0 where it only moves or maps numbers.
+    pub macs: usize,
 }

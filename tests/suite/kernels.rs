@@ -1,7 +1,7 @@
 //! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
-use optc_codegen::{Jit, Plan};
+use optc_codegen::{Jit, Plan, Target};
 use optc_ir::op::{
     Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,
     LeakyRelu, Linear, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary, Variadic,
@@ -40,12 +40,12 @@ fn single(op: impl Into<Op>, shapes: &[&[usize]], dynamic: bool, rng: &mut ChaCh
 
 /// Runs both backends; the plan must use kernels alone.
 fn agree(what: &str, graph: &Graph, inputs: &[Tensor]) {
-    let plan = Plan::new(graph).expect("the graph can be planned");
+    let plan = Plan::new(graph, &Target::host(1)).expect("the graph can be planned");
     assert!(!plan.to_string().contains("interp "), "{what}: no kernel\n{plan}");
     assert!(plan.check().is_empty(), "{what}: buffers overlap\n{plan}");
     let expected = Interp.compile(graph).unwrap().run(inputs).unwrap();
     for threads in [1, 2] {
-        let got = Jit { threads }.compile(graph).unwrap().run(inputs).unwrap();
+        let got = Jit::new(threads).compile(graph).unwrap().run(inputs).unwrap();
         for (expected, got) in expected.iter().zip(&got) {
             assert_eq!(expected.shape(), got.shape(), "{what}");
             let (a, b) = (expected.as_f32().unwrap(), got.as_f32().unwrap());

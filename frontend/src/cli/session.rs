@@ -150,7 +150,7 @@ pub(super) fn threads(args: &ExecArgs) -> Result<usize, Error> {
 pub(super) fn backend(kind: BackendKind, threads: usize) -> Box<dyn Backend> {
     match kind {
         BackendKind::Interp => Box::new(Interp),
-        BackendKind::Jit => Box::new(Jit { threads }),
+        BackendKind::Jit => Box::new(Jit::new(threads)),
     }
 }
 

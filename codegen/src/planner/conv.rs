@@ -1,0 +1,345 @@
+//! Convolutions: contractions over channels, or depthwise.
+
+use optc_ir::op::window::WindowAxis;
+use optc_ir::op::{self, Act, Conv};
+use optc_ir::{NodeId, Op, ValueId};
+
+use super::Planner;
+use super::chain::{Beside, Chain, Link};
+use crate::layout::Blocked;
+use crate::plan::Arg;
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::copy::Copy;
+use crate::tile::depthwise::Depthwise;
+use crate::tile::epilogue::{Epilogue, Other, Strides};
+use crate::tile::fill::{Fill, Planes};
+use crate::tile::function::Function;
+use crate::tile::{LANES, VECTOR_BYTES, signed};
+
+/// Channels below which a convolution reads an image in order of its axes rather than in blocks.
+const FEW_CHANNELS: usize = 8;
+
+/// The window of a convolution or pool over images: along rows, and along columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) images: usize,
+    /// Channels read and written.
+    pub(super) channels: [usize; 2],
+    pub(super) axes: [WindowAxis; 2],
+}
+
+impl Window {
+    /// A window over values of these shapes. One spatial axis is a row of pixels.
+    pub(super) fn new(window: &op::window::Window<'_>, input: &[usize], output: &[usize]) -> Option<Window> {
+        let (&[images, channels], spatial) = input.split_first_chunk::<2>()?;
+        let axes = match window.axes(spatial).ok()?[..] {
+            [columns] => {
+                let row = WindowAxis { input: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, out: 1 };
+                [row, columns]
+            }
+            [rows, columns] => [rows, columns],
+            _ => return None,
+        };
+        Some(Window { images, channels: [channels, output[1]], axes })
+    }
+
+    /// The shape of the result.
+    pub(super) fn output(&self) -> [usize; 4] {
+        [self.images, self.channels[1], self.axes[0].out, self.axes[1].out]
+    }
+
+    /// Elements of the window.
+    fn taps(&self) -> usize {
+        self.axes[0].kernel * self.axes[1].kernel
+    }
+
+    /// The border of zeros the windows reach into: top, left, bottom, right.
+    fn border(&self) -> [usize; 4] {
+        let end = |axis: &WindowAxis| {
+            let reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+            reach.saturating_sub(axis.begin + axis.input)
+        };
+        let [rows, columns] = &self.axes;
+        [rows.begin, columns.begin, end(rows), end(columns)]
+    }
+
+    /// Where the first window begins in an image, in bytes from the start of its buffer.
+    fn origin(&self, image: &Blocked) -> usize {
+        let (row, column) = (image.border[0] - self.axes[0].begin, image.border[1] - self.axes[1].begin);
+        (row * image.columns() + column) * VECTOR_BYTES
+    }
+
+    /// Steps of an image from one window to the next.
+    fn strided(&self, steps: Strides) -> Strides {
+        let [rows, columns] = &self.axes;
+        Strides { row: steps.row * signed(rows.stride), column: steps.column * signed(columns.stride), ..steps }
+    }
+
+    /// Steps of an image from one element of a window to the next, along rows and columns.
+    fn tap(&self, steps: Strides) -> [i64; 2] {
+        let [rows, columns] = &self.axes;
+        [steps.row * signed(rows.dilation), steps.column * signed(columns.dilation)]
+    }
+}
+
+impl Planner<'_> {
+    /// The window of a convolution that has kernels: constant weights and bias, one or two spatial axes.
+    pub(super) fn conv_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
+        let graph = self.graph;
+        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        let weights = self.f32_shape(w)?;
+        graph.constant(w)?;
+        if let Some(bias) = graph.operand(node, 2) {
+            graph.constant(bias)?;
+        }
+        let (input, output) = (self.f32_shape(x)?, self.f32_shape(node.into())?);
+        Window::new(&conv.convolution().window(weights[2..].iter().copied()), &input, &output)
+    }
+
+    /// Collects the borders that convolutions need around what they read.
+    pub(super) fn find_borders(&mut self) {
+        for node in self.graph.topo_order() {
+            let Op::Conv(conv) = self.graph.op(node) else { continue };
+            let (Some(window), Some(x)) = (self.conv_window(node, conv), self.graph.operand(node, 0)) else { continue };
+            let border = self.borders.entry(x).or_default();
+            for (has, needs) in border.iter_mut().zip(window.border()) {
+                *has = (*has).max(needs);
+            }
+        }
+    }
+
+    /// A convolution and the functions that follow it.
+    pub(super) fn convolution(&mut self, chain: &Chain, conv: &Conv) -> Option<()> {
+        let node = chain.start;
+        let window = self.conv_window(node, conv)?;
+        let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
+        let weights = self.f32_shape(w)?;
+        let per_group = [weights[1], weights[0] / conv.group];
+        if conv.group > 1 && per_group == [1, 1] {
+            return self.depthwise(chain, conv, &window);
+        }
+        // Groups that do not fill blocks of channels are computed as one, with zeros between them.
+        let aligned = per_group.iter().all(|n| n.is_multiple_of(LANES));
+        let groups = if aligned { conv.group } else { 1 };
+        let channels = window.channels[0] / groups;
+        let taps = window.taps();
+        let (epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
+        let few = groups == 1 && channels < FEW_CHANNELS && !self.is_blocked(x);
+        let order = if few { Order::Plain { taps } } else { Order::Blocks { taps, channels } };
+        let (x_arg, x_strides, runs) = if few {
+            self.plain_windows(node, x, &window)?
+        } else {
+            let (buffer, image) = self.blocked(node, x, window.border())?;
+            let mut steps = window.strided(image.strides());
+            steps.group = steps.block * signed(channels / LANES);
+            let runs = block_runs(&image, &window, channels);
+            (Arg::Buffer(buffer, window.origin(&image)), Strides { block: 0, ..steps }, runs)
+        };
+        let (place, out) = self.place_blocked(chain.end, chain.end.into(), window.output());
+        let mut y = out.strides();
+        let outputs = window.channels[1] / groups;
+        y.group = y.block * signed(outputs / LANES);
+        let [_, _, rows, columns] = window.output();
+        let blocks = outputs.div_ceil(LANES);
+        let temporaries = epilogue.temporaries();
+        let mut contract = Contract {
+            images: window.images,
+            groups,
+            outputs,
+            rows,
+            columns,
+            runs,
+            x: x_strides,
+            y,
+            whole_blocks: true,
+            weights: Weights::Packed,
+            epilogue,
+            tiling: Tiling::choose(&self.target, [blocks, rows, columns], temporaries),
+        };
+        contract.flatten(&self.target);
+        let how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
+        let (group_outputs, group_channels) = (weights[0] / conv.group, weights[1]);
+        let packing = contract.clone();
+        let w_arg = self.packed(w, how, |numbers| {
+            packing.pack(|group, o, k| {
+                let (channel, tap) = order.at(k);
+                if groups == conv.group {
+                    return numbers[((group * outputs + o) * channels + channel) * taps + tap];
+                }
+                // Channels of another group than the output's weigh nothing.
+                let own = o / group_outputs * group_channels;
+                match channel.checked_sub(own) {
+                    Some(c) if c < group_channels => numbers[(o * group_channels + c) * taps + tap],
+                    _ => 0.0,
+                }
+            })
+        })?;
+        let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
+        args.append(&mut operands);
+        self.kernel(chain.end, contract, args);
+        Some(())
+    }
+
+    /// A few channels read in order of their axes: the place, its steps, and the walk over k.
+    fn plain_windows(&mut self, node: NodeId, x: ValueId, window: &Window) -> Option<(Arg, Strides, Vec<Run>)> {
+        let shape = self.f32_shape(x)?;
+        let [rows, columns] = window.axes.map(|axis| axis.input);
+        let (images, channels) = (window.images, window.channels[0]);
+        let border = window.border();
+        let (mut arg, mut strides) = self.strided(node, x)?;
+        if shape.len() == 3 {
+            strides.insert(2, 0);
+        }
+        if border != [0; 4] {
+            let (height, width) = (rows + border[0] + border[2], columns + border[1] + border[3]);
+            let row = width * 4;
+            let plane = height * row;
+            let to = [plane * channels, plane, row, 4].map(signed);
+            let buffer = self.buffer(images * channels * plane);
+            let planes = Planes { count: images * channels, step: signed(plane), height, width, column: 4 };
+            self.kernel(node, Fill::border(0.0, planes, border), vec![Arg::Buffer(buffer, 0)]);
+            self.overlap();
+            let inside = Arg::Buffer(buffer, border[0] * row + border[1] * 4);
+            self.kernel(node, Copy::new(&[images, channels, rows, columns], &strides, &to), vec![arg, inside]);
+            arg = Arg::Buffer(buffer, 0);
+            strides = to.to_vec();
+        }
+        let steps = Strides { image: strides[0], group: 0, block: 0, row: strides[2], column: strides[3] };
+        let [row, column] = window.tap(steps);
+        let run = Run {
+            start: 0,
+            loops: vec![(channels, strides[1]), (window.axes[0].kernel, row)],
+            taps: (0..window.axes[1].kernel).map(|k| signed(k) * column).collect(),
+        };
+        Some((arg, window.strided(steps), vec![run]))
+    }
+
+    fn depthwise(&mut self, chain: &Chain, conv: &Conv, window: &Window) -> Option<()> {
+        let node = chain.start;
+        let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
+        let (epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
+        let (buffer, image) = self.blocked(node, x, window.border())?;
+        let (place, out) = self.place_blocked(chain.end, chain.end.into(), window.output());
+        let steps = image.strides();
+        let depthwise = Depthwise {
+            images: window.images,
+            blocks: image.blocks(),
+            rows: window.axes[0].out,
+            columns: window.axes[1].out,
+            kernel: window.axes.map(|axis| axis.kernel),
+            tap: window.tap(steps),
+            x: window.strided(steps),
+            y: out.strides(),
+            epilogue,
+        };
+        let (channels, taps) = (window.channels[0], window.taps());
+        let w_arg = self.packed(w, "depthwise".to_owned(), |numbers| {
+            depthwise.pack(|channel, tap| numbers[channel * taps + tap], channels)
+        })?;
+        let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
+        args.append(&mut operands);
+        self.kernel(chain.end, depthwise, args);
+        Some(())
+    }
+
+    /// Bias, activation and the functions of a chain over an image in blocks; the arguments they read.
+    fn image_epilogue(&mut self, chain: &Chain, act: Act, shape: [usize; 4]) -> Option<(Epilogue, Vec<Arg>)> {
+        let mut epilogue = Epilogue::default();
+        let mut args = Vec::new();
+        if let Some(bias) = self.graph.operand(chain.start, 2) {
+            args.push(self.packed(bias, "plain".to_owned(), <[f32]>::to_vec)?);
+            epilogue.bias = true;
+        }
+        if let Some(function) = Function::of_act(act) {
+            epilogue.steps.push((function, Other::None));
+        }
+        for Link { function, other, .. } in &chain.links {
+            let other = match other {
+                Beside::Nothing => Other::None,
+                Beside::Number(x) => Other::Number(*x),
+                Beside::Channels(numbers) => {
+                    let index = self.pack(numbers);
+                    args.push(Arg::Constant(index, 0));
+                    epilogue.operands.push(per_channel());
+                    Other::Vector(epilogue.operands.len() - 1)
+                }
+                Beside::Value(value) => {
+                    let elements: usize = self.f32_shape(*value)?.iter().product();
+                    if elements == shape.iter().product::<usize>() {
+                        let (buffer, image) = self.blocked(chain.end, *value, [0; 4])?;
+                        args.push(Arg::Buffer(buffer, image.start()));
+                        epilogue.operands.push(image.strides());
+                    } else if elements == shape[1] && self.along_channels(*value, chain.end) {
+                        args.push(self.packed(*value, "plain".to_owned(), <[f32]>::to_vec)?);
+                        epilogue.operands.push(per_channel());
+                    } else {
+                        return None;
+                    }
+                    Other::Vector(epilogue.operands.len() - 1)
+                }
+            };
+            epilogue.steps.push((*function, other));
+        }
+        Some((epilogue, args))
+    }
+
+    /// Whether a value of one element a channel stands along axis 1 of a node's result.
+    pub(super) fn along_channels(&self, value: ValueId, node: NodeId) -> bool {
+        let (Some(shape), Some(whole)) = (self.f32_shape(value), self.f32_shape(node.into())) else { return false };
+        let channel = (shape.len() + 1).checked_sub(whole.len());
+        channel.is_some_and(|axis| shape.get(axis) == Some(&whole[1]))
+    }
+}
+
+/// One vector a block of channels.
+fn per_channel() -> Strides {
+    Strides { block: signed(VECTOR_BYTES), group: 0, ..Strides::default() }
+}
+
+/// The walk over k of an image in blocks: block by block, kernel row, kernel column, channel.
+fn block_runs(image: &Blocked, window: &Window, channels: usize) -> Vec<Run> {
+    let steps = image.strides();
+    let [row, column] = window.tap(steps);
+    let taps = [(window.axes[0].kernel, row), (window.axes[1].kernel, column)];
+    let lanes = |n: usize| (0..n).map(|lane| signed(lane * 4)).collect();
+    let (whole, rest) = (channels / LANES, channels % LANES);
+    let mut runs = Vec::new();
+    if whole > 0 {
+        let loops = [(whole, steps.block)].into_iter().chain(taps).collect();
+        runs.push(Run { start: 0, loops, taps: lanes(LANES) });
+    }
+    if rest > 0 {
+        runs.push(Run { start: steps.block * signed(whole), loops: taps.to_vec(), taps: lanes(rest) });
+    }
+    runs
+}
+
+/// The channel and tap that each k stands for.
+#[derive(Clone, Copy)]
+enum Order {
+    /// Channel by channel, its taps in order.
+    Plain { taps: usize },
+    /// By blocks of channels, within them by taps.
+    Blocks { taps: usize, channels: usize },
+}
+
+impl Order {
+    fn at(self, k: usize) -> (usize, usize) {
+        match self {
+            Order::Plain { taps } => (k / taps, k % taps),
+            Order::Blocks { taps, channels } => {
+                let block = k / (taps * LANES);
+                let width = LANES.min(channels - block * LANES);
+                let within = k - block * taps * LANES;
+                (block * LANES + within % width, within / width)
+            }
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Order::Plain { .. } => "plain",
+            Order::Blocks { .. } => "blocks",
+        }
+    }
+}

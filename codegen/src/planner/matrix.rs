@@ -1,0 +1,267 @@
+//! Matrix products: fully connected layers, and products of values.
+
+use optc_ir::op::{Act, Gemm};
+use optc_ir::{Op, ValueId};
+
+use super::Planner;
+use super::chain::{Beside, Chain, Link};
+use crate::layout::{Layout, plain_strides, reshaped};
+use crate::plan::{Arg, Place};
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::epilogue::{Epilogue, Other, Strides};
+use crate::tile::function::Function;
+use crate::tile::{LANES, VECTOR_BYTES, signed};
+
+/// Values of k unrolled.
+const UNROLL: usize = 16;
+
+/// Matrices `[m, k]·[k, n]`, as often as two axes say.
+struct Product {
+    batch: [usize; 2],
+    m: usize,
+    n: usize,
+    k: usize,
+    /// Steps of the left matrix: batch axes, row, column.
+    a: [i64; 4],
+    /// Steps of the result: batch axes, row.
+    c: [i64; 3],
+}
+
+/// How a constant right matrix is stored, and what it is multiplied by.
+#[derive(Clone, Copy)]
+struct Right {
+    transposed: bool,
+    factor: f32,
+}
+
+impl Planner<'_> {
+    /// A layer that is a matrix product, and the functions that follow it.
+    pub(super) fn matrix(&mut self, chain: &Chain) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        match graph.op(node) {
+            Op::Linear(linear) => {
+                let right = Right { transposed: true, factor: 1.0 };
+                self.by_constant(chain, right, graph.operand(node, 2).map(|bias| (bias, 1.0)), linear.act)
+            }
+            Op::Gemm(gemm) => self.gemm(chain, gemm),
+            Op::MatMul(_) => {
+                let b = graph.operand(node, 1)?;
+                if graph.constant(b).is_some() && self.f32_shape(b)?.len() == 2 {
+                    let right = Right { transposed: false, factor: 1.0 };
+                    return self.by_constant(chain, right, None, Act::None);
+                }
+                self.by_value(chain)
+            }
+            _ => None,
+        }
+    }
+
+    fn gemm(&mut self, chain: &Chain, gemm: &Gemm) -> Option<()> {
+        let node = chain.start;
+        let c = self.graph.operand(node, 2);
+        if let Some(c) = c {
+            let outputs = self.f32_shape(node.into())?[1];
+            let shape = self.f32_shape(c)?;
+            if shape.iter().product::<usize>() != outputs || shape.last() != Some(&outputs) {
+                return None;
+            }
+        }
+        if gemm.trans_a {
+            return None;
+        }
+        let right = Right { transposed: gemm.trans_b, factor: gemm.alpha };
+        self.by_constant(chain, right, c.map(|c| (c, gemm.beta)), Act::None)
+    }
+
+    /// `x·w + b` with constant weights and bias, the bias times a factor.
+    fn by_constant(&mut self, chain: &Chain, right: Right, bias: Option<(ValueId, f32)>, act: Act) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        graph.constant(w)?;
+        let (input, weights, output) = (self.f32_shape(x)?, self.f32_shape(w)?, self.f32_shape(node.into())?);
+        let (&k, leading) = input.split_last()?;
+        let n = *output.last()?;
+        let m = leading.iter().product();
+        if weights.len() != 2 {
+            return None;
+        }
+        let (mut arg, strides) = self.strided(node, x)?;
+        let rows = match reshaped(&input, &strides, &[m, k]) {
+            Some(rows) => rows,
+            None => {
+                arg = self.plain(node, x)?;
+                plain_strides(&[m, k])
+            }
+        };
+        let bias_arg = match bias {
+            Some((bias, factor)) => {
+                let scaled = |bias: &[f32]| bias.iter().map(|b| b * factor).collect();
+                Some(self.packed(bias, format!("bias {factor}"), scaled)?)
+            }
+            None => None,
+        };
+        let product = Product { batch: [1, 1], m, n, k, a: [0, 0, rows[0], rows[1]], c: [0, 0, signed(n * 4)] };
+        let (epilogue, operands) = self.matrix_epilogue(chain, bias_arg.is_some(), act, &product)?;
+        let contract = self.contract(&product, Weights::Packed, epilogue);
+        let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+        let packing = contract.clone();
+        let w_arg = self.packed(w, how, |numbers| {
+            packing
+                .pack(|_, o, i| right.factor * if right.transposed { numbers[o * k + i] } else { numbers[i * n + o] })
+        })?;
+        let place = self.place_plain(chain.end.into(), &output);
+        let mut args = vec![arg, w_arg, Arg::Buffer(place.buffer, 0)];
+        args.extend(bias_arg);
+        args.extend(operands);
+        self.kernel(chain.end, contract, args);
+        Some(())
+    }
+
+    /// A product of two values, batch by batch.
+    fn by_value(&mut self, chain: &Chain) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        let (a, b) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        let (left, right, output) = (self.f32_shape(a)?, self.f32_shape(b)?, self.f32_shape(node.into())?);
+        let rank = output.len();
+        if left.len() < 2 || right.len() < 2 {
+            return None;
+        }
+        let (a_arg, a_strides) = self.strided(node, a)?;
+        let (b_arg, b_strides) = self.contiguous(node, b)?;
+        if *right.last()? > 1 && *b_strides.last()? != 4 {
+            return None;
+        }
+        let (m, n, k) = (output[rank - 2], output[rank - 1], *left.last()?);
+        let batch = &output[..rank - 2];
+        let layout = self.strided_layout(chain.end.into(), &output);
+        let Layout::Strided { strides: c_strides, .. } = &layout else { return None };
+        let walks = [
+            batch_steps(batch, &left, &a_strides),
+            batch_steps(batch, &right, &b_strides),
+            c_strides[..rank - 2].to_vec(),
+        ];
+        let (batch, [a_batch, b_batch, c_batch]) = merge_batch(batch, walks)?;
+        let product = Product {
+            batch,
+            m,
+            n,
+            k,
+            a: [a_batch[0], a_batch[1], a_strides[left.len() - 2], a_strides[left.len() - 1]],
+            c: [c_batch[0], c_batch[1], c_strides[rank - 2]],
+        };
+        let weights = Weights::Rows { k: b_strides[right.len() - 2], group: b_batch[1], image: b_batch[0] };
+        let (epilogue, operands) = self.matrix_epilogue(chain, false, Act::None, &product)?;
+        let buffer = self.buffer(output.iter().product::<usize>() * 4);
+        self.put(chain.end.into(), Place { buffer, layout });
+        let contract = self.contract(&product, weights, epilogue);
+        let mut args = vec![a_arg, b_arg, Arg::Buffer(buffer, 0)];
+        args.extend(operands);
+        self.kernel(chain.end, contract, args);
+        Some(())
+    }
+
+    fn contract(&self, product: &Product, weights: Weights, epilogue: Epilogue) -> Contract {
+        let Product { batch, m, n, k, a, c } = *product;
+        let taps = |n: usize| (0..n).map(|i| signed(i) * a[3]).collect::<Vec<i64>>();
+        let (whole, rest) = (k / UNROLL, k % UNROLL);
+        let mut runs = Vec::new();
+        if whole > 0 {
+            runs.push(Run { start: 0, loops: vec![(whole, a[3] * signed(UNROLL))], taps: taps(UNROLL) });
+        }
+        if rest > 0 {
+            runs.push(Run { start: a[3] * signed(whole * UNROLL), loops: Vec::new(), taps: taps(rest) });
+        }
+        let temporaries = epilogue.temporaries();
+        let mut target = self.target;
+        // Batches are work for every thread already.
+        target.threads = target.threads.div_ceil(batch[0] * batch[1]);
+        Contract {
+            images: batch[0],
+            groups: batch[1],
+            outputs: n,
+            rows: 1,
+            columns: m,
+            runs,
+            x: Strides { image: a[0], group: a[1], block: 0, row: 0, column: a[2] },
+            y: Strides { image: c[0], group: c[1], block: signed(VECTOR_BYTES), row: 0, column: c[2] },
+            whole_blocks: false,
+            weights,
+            epilogue,
+            tiling: Tiling::choose(&target, [n.div_ceil(LANES), 1, m], temporaries),
+        }
+    }
+
+    /// Bias, activation and the functions of a chain over a matrix; the arguments they read.
+    fn matrix_epilogue(
+        &mut self,
+        chain: &Chain,
+        bias: bool,
+        act: Act,
+        product: &Product,
+    ) -> Option<(Epilogue, Vec<Arg>)> {
+        let mut epilogue = Epilogue { bias, ..Epilogue::default() };
+        let mut args = Vec::new();
+        if let Some(function) = Function::of_act(act) {
+            epilogue.steps.push((function, Other::None));
+        }
+        let elements = product.batch[0] * product.batch[1] * product.m * product.n;
+        for Link { function, other, .. } in &chain.links {
+            let other = match other {
+                Beside::Nothing => Other::None,
+                Beside::Number(x) => Other::Number(*x),
+                Beside::Channels(_) => return None,
+                Beside::Value(value) => {
+                    let shape = self.f32_shape(*value)?;
+                    let block = signed(VECTOR_BYTES);
+                    let strides = if shape.iter().product::<usize>() == elements && product.batch == [1, 1] {
+                        args.push(self.plain(chain.end, *value)?);
+                        Strides { column: signed(product.n * 4), block, ..Strides::default() }
+                    } else if shape.iter().product::<usize>() == product.n && shape.last() == Some(&product.n) {
+                        args.push(self.plain(chain.end, *value)?);
+                        Strides { block, ..Strides::default() }
+                    } else {
+                        return None;
+                    };
+                    epilogue.operands.push(strides);
+                    Other::Vector(epilogue.operands.len() - 1)
+                }
+            };
+            epilogue.steps.push((*function, other));
+        }
+        Some((epilogue, args))
+    }
+}
+
+/// Steps of an operand along the batch axes of the result: zero where it is broadcast.
+fn batch_steps(batch: &[usize], shape: &[usize], strides: &[i64]) -> Vec<i64> {
+    let own = shape.len() - 2;
+    let lead = batch.len() - own;
+    let step = |axis: usize| match axis.checked_sub(lead) {
+        Some(i) if shape[i] != 1 => strides[i],
+        _ => 0,
+    };
+    (0..batch.len()).map(step).collect()
+}
+
+/// Batch axes as two at most: neighbours that all operands walk alike are one.
+fn merge_batch(batch: &[usize], walks: [Vec<i64>; 3]) -> Option<([usize; 2], [[i64; 2]; 3])> {
+    let mut merged: Vec<(usize, [i64; 3])> = Vec::new();
+    for (axis, &n) in batch.iter().enumerate().filter(|(_, n)| **n != 1) {
+        let steps = [walks[0][axis], walks[1][axis], walks[2][axis]];
+        match merged.last_mut() {
+            Some((count, outer)) if (0..3).all(|i| outer[i] == steps[i] * signed(n)) => {
+                *count *= n;
+                *outer = steps;
+            }
+            _ => merged.push((n, steps)),
+        }
+    }
+    if merged.len() > 2 {
+        return None;
+    }
+    while merged.len() < 2 {
+        merged.insert(0, (1, [0; 3]));
+    }
+    let axis = |i: usize| [merged[0].1[i], merged[1].1[i]];
+    Some(([merged[0].0, merged[1].0], [axis(0), axis(1), axis(2)]))
+}

@@ -1,0 +1,222 @@
+//! Builds plans: folds what is already known, fuses elementwise chains into what feeds them, chooses layouts
+//! and kernels, and leaves the rest to the interpreter.
+//!
+//! Layouts: images that convolutions and pools read and write lie in blocks of channels, with the border of
+//! zeros their readers need; everything else lies in order of its axes. Transposes, slices and reshapes are
+//! views where strides can say them. Conversions are steps of the plan, made once a value.
+
+mod chain;
+mod conv;
+mod fold;
+mod image;
+mod map;
+mod matrix;
+mod places;
+mod rows;
+mod view;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use optc_ir::{DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
+
+use crate::memory::Memory;
+use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
+use crate::target::Target;
+use crate::work::Work;
+use chain::Chain;
+
+/// A plan under construction.
+pub(crate) struct Planner<'g> {
+    /// The graph, all inputs of known shape.
+    graph: &'g Graph,
+    target: Target,
+    plan: Plan,
+    /// Where each value lies, in every layout it has been asked for; the first is the one it was computed in.
+    places: HashMap<ValueId, Vec<Place>>,
+    /// Values in slots and constants for the interpreter.
+    homes: HashMap<ValueId, Home>,
+    /// Packed constants by node and a word for how they are packed.
+    packed: HashMap<(NodeId, String), usize>,
+    /// Borders that the readers of a value need.
+    borders: HashMap<ValueId, [usize; 4]>,
+    /// Chains by the node that ends them.
+    chains: HashMap<NodeId, Chain>,
+    /// What is computed where another node of its chain ends: all nodes of chains but the ends.
+    absorbed: HashMap<NodeId, NodeId>,
+}
+
+/// Plans a graph whose input shapes are known.
+pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
+    let folded = fold::fold(graph)?;
+    let graph = folded.as_ref().unwrap_or(graph);
+    let mut planner = Planner {
+        graph,
+        target: *target,
+        plan: Plan::default(),
+        places: HashMap::new(),
+        homes: HashMap::new(),
+        packed: HashMap::new(),
+        borders: HashMap::new(),
+        chains: HashMap::new(),
+        absorbed: HashMap::new(),
+    };
+    planner.find_chains();
+    planner.find_borders();
+    for &input in graph.inputs() {
+        let home = planner.new_home(input.into());
+        planner.plan.inputs.push(home);
+    }
+    for node in graph.topo_order() {
+        planner.node(node)?;
+    }
+    for (_, value) in graph.results() {
+        let home = planner.home(value);
+        planner.plan.results.push(home);
+    }
+    let mut plan = planner.plan;
+    plan.assign_offsets();
+    Ok(plan)
+}
+
+impl Planner<'_> {
+    fn node(&mut self, node: NodeId) -> Result<(), ExecError> {
+        match self.graph.op(node) {
+            Op::Input(_) | Op::Const(_) | Op::Return(_) => return Ok(()),
+            Op::Opaque(opaque) => return Err(unsupported(self.graph, node, &opaque.op_type, "the operator")),
+            Op::ConstHash(_) => {
+                return Err(unsupported(self.graph, node, "const", "running a constant known only by its hash"));
+            }
+            _ => {}
+        }
+        if self.absorbed.contains_key(&node) {
+            return Ok(());
+        }
+        if let Some(chain) = self.chains.remove(&node) {
+            if self.chain(&chain).is_none() {
+                // Without a kernel for its beginning the rest is worth no chain either.
+                for node in chain.nodes() {
+                    self.single(node)?;
+                }
+            }
+            return Ok(());
+        }
+        self.single(node)
+    }
+
+    /// One node by itself.
+    fn single(&mut self, node: NodeId) -> Result<(), ExecError> {
+        let alone = Chain::of(self.graph, node);
+        if let Some(alone) = alone
+            && self.chain(&alone).is_some()
+        {
+            return Ok(());
+        }
+        if self.view(node).is_some() || self.image(node).is_some() || self.rows(node).is_some() {
+            return Ok(());
+        }
+        self.interpret(node);
+        Ok(())
+    }
+
+    fn interpret(&mut self, node: NodeId) {
+        let operands = self.graph.operands(node);
+        let operands = operands.into_iter().map(|v| v.map(|v| self.home(v))).collect();
+        let results = (0..self.graph.result_count(node)).map(|i| self.new_home(node.result(i))).collect();
+        let kind = StepKind::Interp { op: self.graph.op(node).clone(), operands, results };
+        self.plan.steps.push(Step { node: self.graph.name(node).to_owned(), kind });
+    }
+
+    /// Appends a kernel step.
+    fn kernel(&mut self, node: NodeId, work: impl Into<Work>, args: Vec<Arg>) {
+        let work = work.into();
+        let index = self.plan.works.iter().position(|w| *w == work).unwrap_or_else(|| {
+            self.plan.works.push(work);
+            self.plan.works.len() - 1
+        });
+        let node = self.graph.name(node).to_owned();
+        self.plan.steps.push(Step { node, kind: StepKind::Kernel { work: index, args, overlaps_next: false } });
+    }
+
+    /// Lets the next step begin before the last one has ended.
+    fn overlap(&mut self) {
+        if let Some(StepKind::Kernel { overlaps_next, .. }) = self.plan.steps.last_mut().map(|step| &mut step.kind) {
+            *overlaps_next = true;
+        }
+    }
+
+    /// The shape of an `f32` value, if it is one of known shape and has elements.
+    fn f32_shape(&self, value: ValueId) -> Option<Vec<usize>> {
+        let ty = self.graph.ty(value).as_tensor()?;
+        let shape = ty.fixed_shape()?;
+        (ty.dtype == DType::F32 && shape.iter().product::<usize>() > 0).then_some(shape)
+    }
+
+    /// The elements of a constant `f32` operand.
+    fn f32_constant(&self, value: ValueId) -> Option<Tensor> {
+        let tensor = self.graph.constant(value)?.decode();
+        tensor.as_f32()?;
+        Some(tensor)
+    }
+
+    /// A new buffer.
+    fn buffer(&mut self, bytes: usize) -> usize {
+        self.plan.buffers.push(Buffer { bytes, offset: 0, first: usize::MAX, last: 0 });
+        self.plan.buffers.len() - 1
+    }
+
+    /// Adds a packed constant.
+    fn pack(&mut self, numbers: &[f32]) -> usize {
+        // Kernels may read the vector that the last number is in.
+        let mut memory = Memory::zeroed(numbers.len().next_multiple_of(16)).expect("room for a copy of a constant");
+        memory.numbers_mut()[..numbers.len()].copy_from_slice(numbers);
+        self.plan.packed.push(memory);
+        self.plan.packed.len() - 1
+    }
+
+    /// A constant as `pack` lays it out; `how` tells layouts of one constant apart.
+    fn packed(&mut self, value: ValueId, how: String, pack: impl FnOnce(&[f32]) -> Vec<f32>) -> Option<Arg> {
+        let key = (value.node, how);
+        if let Some(&index) = self.packed.get(&key) {
+            return Some(Arg::Constant(index, 0));
+        }
+        let tensor = self.f32_constant(value)?;
+        let numbers = pack(tensor.as_f32()?);
+        let index = self.pack(&numbers);
+        self.packed.insert(key, index);
+        Some(Arg::Constant(index, 0))
+    }
+
+    /// Where the interpreter or the caller finds a value.
+    fn home(&mut self, value: ValueId) -> Home {
+        if let Some(place) = self.places.get(&value).and_then(|places| places.first()) {
+            return Home::Place(place.clone(), self.f32_shape(value).unwrap_or_default());
+        }
+        if let Some(home) = self.homes.get(&value) {
+            return home.clone();
+        }
+        let constant = self.graph.constant(value).expect("every value but constants has been placed");
+        self.plan.constants.push(Arc::new(constant.decode()));
+        let home = Home::Constant(self.plan.constants.len() - 1);
+        self.homes.insert(value, home.clone());
+        home
+    }
+
+    /// A home for a value that the interpreter or the caller writes.
+    fn new_home(&mut self, value: ValueId) -> Home {
+        match self.f32_shape(value) {
+            Some(shape) => Home::Place(self.place_plain(value, &shape), shape),
+            None => {
+                self.plan.slots += 1;
+                let home = Home::Slot(self.plan.slots - 1);
+                self.homes.insert(value, home.clone());
+                home
+            }
+        }
+    }
+}
+
+fn unsupported(graph: &Graph, node: NodeId, op: &str, what: &str) -> ExecError {
+    let source = EvalError::Unsupported(what.to_owned());
+    ExecError::Node { node: graph.name(node).to_owned(), op: op.to_owned(), source }
+}

@@ -1,0 +1,92 @@
+//! What code is generated for.
+
+use std::fmt;
+
+use crate::tile::LANES;
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The instructions tiles are lowered to.
+    pub vectors: Vectors,
+    /// Threads the work is split over.
+    pub threads: usize,
+}
+
+impl Target {
+    /// This host, with so many threads.
+    pub fn host(threads: usize) -> Target {
+        Target { vectors: Vectors::of_host(), threads: threads.max(1) }
+    }
+}
+
+/// The instructions tiles are lowered to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vectors {
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// 256-bit, x86-64 with AVX2 and FMA.
+    Avx2,
+    /// 128-bit, through Cranelift: on every host it supports.
+    Clif,
+}
+
+impl Vectors {
+    /// The widest this host has.
+    pub fn of_host() -> Vectors {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Vectors::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Vectors::Avx2;
+            }
+        }
+        Vectors::Clif
+    }
+
+    /// Tile registers, of [`LANES`] lanes each, that a program can use.
+    pub(crate) fn registers(self) -> usize {
+        match self {
+            Vectors::Avx512 => 32,
+            // 16 of 8 lanes, two of which lowering needs for itself.
+            Vectors::Avx2 => 14 * 8 / LANES,
+            // 16 of 4 lanes are a good fit; Cranelift spills what goes beyond.
+            Vectors::Clif => 8,
+        }
+    }
+
+    /// Machine registers that make a tile register.
+    pub(crate) fn parts(self) -> usize {
+        match self {
+            Vectors::Avx512 => 1,
+            Vectors::Avx2 => 2,
+            Vectors::Clif => 4,
+        }
+    }
+
+    /// Registers a tile of accumulators should not exceed, whatever else the program needs.
+    pub(crate) fn accumulators(self) -> usize {
+        match self {
+            Vectors::Avx512 => 28,
+            Vectors::Avx2 => 5,
+            Vectors::Clif => 3,
+        }
+    }
+}
+
+/// The name on the command line.
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Vectors::Avx512 => "x86-64-v4",
+            Vectors::Avx2 => "x86-64-v3",
+            Vectors::Clif => "clif",
+        })
+    }
+}

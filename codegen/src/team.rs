@@ -1,0 +1,175 @@
+//! Threads that run jobs together, woken in well under a microsecond.
+//!
+//! A worker without a job spins for a short while before it sleeps, since the next run usually follows at
+//! once. Jobs own what they touch, so nothing here borrows.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use optc_ir::ExecError;
+
+/// Turns of a spinning worker before it sleeps: about a fifth of a millisecond.
+const SPINS: usize = 10_000;
+
+/// Turns of a thread that waits for others before it lets some other thread have its processor.
+const SPINS_BEFORE_YIELD: usize = 20_000;
+
+/// What a team does: every thread calls `work` with its number, the caller with 0.
+pub(crate) trait Job: Send + Sync {
+    /// The share of one thread.
+    fn work(&self, thread: usize);
+}
+
+struct Shared {
+    /// Counts jobs; workers wait for it to change.
+    epoch: AtomicU64,
+    /// Workers that have done their share.
+    done: AtomicUsize,
+    job: Mutex<Option<Arc<dyn Job>>>,
+    quit: AtomicBool,
+}
+
+struct Worker {
+    handle: Option<JoinHandle<()>>,
+    asleep: Arc<AtomicBool>,
+}
+
+/// A caller and its workers.
+pub(crate) struct Team {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+}
+
+impl Team {
+    /// A team of so many threads, the caller among them.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub(crate) fn new(threads: usize) -> Result<Team, ExecError> {
+        let shared = Arc::new(Shared {
+            epoch: AtomicU64::new(0),
+            done: AtomicUsize::new(0),
+            job: Mutex::new(None),
+            quit: AtomicBool::new(false),
+        });
+        let mut team = Team { shared, workers: Vec::new() };
+        for number in 1..threads {
+            let (shared, asleep) = (team.shared.clone(), Arc::new(AtomicBool::new(false)));
+            let sleeps = asleep.clone();
+            let handle = thread::Builder::new()
+                .name(format!("optc-{number}"))
+                .spawn(move || serve(&shared, &sleeps, number))
+                .map_err(|e| ExecError::Backend(format!("{threads} threads can't be started: {e}")))?;
+            team.workers.push(Worker { handle: Some(handle), asleep });
+        }
+        Ok(team)
+    }
+
+    /// Runs a job on all threads; returns when all have done their share.
+    pub(crate) fn run(&self, job: Arc<dyn Job>) {
+        let shared = &self.shared;
+        *shared.job.lock().expect("no thread panics with the lock") = Some(job.clone());
+        shared.done.store(0, Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for worker in &self.workers {
+            if worker.asleep.load(Ordering::SeqCst)
+                && let Some(handle) = &worker.handle
+            {
+                handle.thread().unpark();
+            }
+        }
+        job.work(0);
+        wait_until(|| shared.done.load(Ordering::Acquire) == self.workers.len());
+        *shared.job.lock().expect("no thread panics with the lock") = None;
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.quit.store(true, Ordering::SeqCst);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for worker in &mut self.workers {
+            if let Some(handle) = worker.handle.take() {
+                handle.thread().unpark();
+                // A worker ends with its loop; there is no result to look at.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+fn serve(shared: &Shared, asleep: &AtomicBool, number: usize) {
+    let mut seen = 0;
+    loop {
+        let mut spins = 0;
+        while shared.epoch.load(Ordering::SeqCst) == seen {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            asleep.store(true, Ordering::SeqCst);
+            // A job that came in between has been seen here, or has seen the flag.
+            if shared.epoch.load(Ordering::SeqCst) == seen {
+                thread::park();
+            }
+            asleep.store(false, Ordering::SeqCst);
+        }
+        if shared.quit.load(Ordering::SeqCst) {
+            return;
+        }
+        seen = shared.epoch.load(Ordering::SeqCst);
+        let job = shared.job.lock().expect("no thread panics with the lock").clone();
+        if let Some(job) = job {
+            job.work(number);
+            drop(job);
+            shared.done.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// Spins until something another thread does; yields if that takes long.
+pub(crate) fn wait_until(ready: impl Fn() -> bool) {
+    let mut spins = 0;
+    while !ready() {
+        spins += 1;
+        if spins % SPINS_BEFORE_YIELD == 0 {
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Count {
+        threads: usize,
+        shares: Vec<AtomicUsize>,
+    }
+
+    impl Job for Count {
+        fn work(&self, thread: usize) {
+            assert!(thread < self.threads);
+            self.shares[thread].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_thread_does_its_share_of_every_job() {
+        for threads in [1, 2, 3] {
+            let team = Team::new(threads).unwrap();
+            let job = Arc::new(Count { threads, shares: (0..threads).map(|_| AtomicUsize::new(0)).collect() });
+            for run in 0..200 {
+                if run % 50 == 49 {
+                    thread::sleep(std::time::Duration::from_millis(2));
+                }
+                team.run(job.clone());
+            }
+            assert!(job.shares.iter().all(|share| share.load(Ordering::Relaxed) == 200));
+            assert_eq!(Arc::strong_count(&job), 1, "a job is let go of");
+        }
+    }
+}

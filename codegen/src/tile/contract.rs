@@ -1,0 +1,423 @@
+//! Dense contraction, the inner loop of convolutions and matrix products alike.
+//!
+//! `y[g, p, o] = epilogue(bias[o] + Σₖ x[p, k]·w[o, k])` for groups g, points p (pixels, or rows of a matrix)
+//! and outputs o (channels, or columns). Lanes are outputs: weights are loaded as vectors, elements of x are
+//! spread over all lanes. A tile holds `blocks × points` vectors of sums in registers while k runs; outputs
+//! lie next to each other in y, so that sums are stored as vectors.
+//!
+//! Where points and k lie in memory is a matter of strides alone: a convolution of any stride and dilation
+//! over a padded image needs no copy of its windows.
+
+use super::epilogue::{Epilogue, Strides, W, X, Y};
+use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
+use super::schedule::{Axis, Nest, Part, Schedule, Steps, segment_runs, segments, signed};
+use crate::target::{Target, Vectors};
+
+/// A run of k: nested loops around a list of offsets, all in bytes of x.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    /// Where it begins.
+    pub(crate) start: i64,
+    /// Loops, the outermost first: iterations and steps.
+    pub(crate) loops: Vec<(usize, i64)>,
+    /// What is unrolled.
+    pub(crate) taps: Vec<i64>,
+}
+
+impl Run {
+    /// Values of k.
+    pub(crate) fn len(&self) -> usize {
+        self.loops.iter().map(|(count, _)| count).product::<usize>() * self.taps.len()
+    }
+}
+
+/// Where weights lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Weights {
+    /// As [`pack`] laid them out for the tiling.
+    Packed,
+    /// Row by row of k, outputs next to each other: bytes from one k to the next, one group and one image to
+    /// the next.
+    Rows { k: i64, group: i64, image: i64 },
+}
+
+/// A contraction with everything that is baked into its code.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Contract {
+    pub(crate) images: usize,
+    pub(crate) groups: usize,
+    /// Outputs of a group.
+    pub(crate) outputs: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) runs: Vec<Run>,
+    /// Steps of x; along blocks of outputs it stays.
+    pub(crate) x: Strides,
+    pub(crate) y: Strides,
+    /// Whether y has room for whole blocks of outputs.
+    pub(crate) whole_blocks: bool,
+    pub(crate) weights: Weights,
+    pub(crate) epilogue: Epilogue,
+    pub(crate) tiling: Tiling,
+}
+
+/// The shape of a tile: blocks of outputs, rows and columns of points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tiling {
+    pub(crate) blocks: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl Tiling {
+    /// The shape that takes the fewest cycles by a simple count, for a result of so many blocks, rows and
+    /// columns; `temporaries` registers are left to the epilogue. Where there are `threads`, there should be
+    /// work for each.
+    pub(crate) fn choose(target: &Target, [blocks, rows, columns]: [usize; 3], temporaries: usize) -> Tiling {
+        let (vectors, threads) = (target.vectors, target.threads);
+        let registers = vectors.registers();
+        let mut best = (f64::INFINITY, Tiling { blocks: 1, rows: 1, columns: 1 });
+        for b in 1..=blocks.min(vectors.accumulators()) {
+            let spare = if b == 1 || rows * columns == 1 { 1 } else { b + 1 };
+            let limit = registers.saturating_sub(spare.max(temporaries)).min(vectors.accumulators());
+            for r in 1..=rows.min(4) {
+                for c in 1..=columns.min(limit / (b * r).max(1)) {
+                    let tiling = Tiling { blocks: b, rows: r, columns: c };
+                    let cost = tiling.cycles([blocks, rows, columns], threads);
+                    // Ties go to fewer blocks: their weights stay in the cache.
+                    if cost < best.0 * 0.995 {
+                        best = (cost, tiling);
+                    }
+                }
+            }
+        }
+        best.1
+    }
+
+    /// Cycles for one k over the whole result, on a machine that multiplies and loads two vectors a cycle.
+    fn cycles(&self, [blocks, rows, columns]: [usize; 3], threads: usize) -> f64 {
+        let pieces = |n: usize, size: usize| [(n / size, size), (usize::from(!n.is_multiple_of(size)), n % size)];
+        let mut total = 0.0;
+        for (b_count, b) in pieces(blocks, self.blocks) {
+            for (r_count, r) in pieces(rows, self.rows) {
+                for (c_count, c) in segment_runs(columns, self.columns) {
+                    let count = b_count * r_count * c_count;
+                    if count > 0 {
+                        total += count as f64 * tile_cycles(b, r * c);
+                    }
+                }
+            }
+        }
+        let mut units = blocks.div_ceil(self.blocks) * rows.div_ceil(self.rows);
+        if rows == 1 {
+            units *= columns.div_ceil(self.columns);
+        }
+        // The last round of units leaves threads without work.
+        total * (units.div_ceil(threads) * threads) as f64 / units as f64
+    }
+}
+
+/// Cycles of one k: multiplications, loads, and the latency of a sum.
+fn tile_cycles(blocks: usize, points: usize) -> f64 {
+    let sums = blocks * points;
+    let loads = match (blocks, points) {
+        (_, 1) => blocks + 1,
+        (1, _) => points + 1,
+        _ => blocks + points,
+    };
+    // A little for every tile's beginning and end.
+    (sums as f64 / 2.0).max(loads as f64 / 2.0).max(4.0) + 0.15
+}
+
+impl Contract {
+    /// Values of k.
+    pub(crate) fn depth(&self) -> usize {
+        self.runs.iter().map(Run::len).sum()
+    }
+
+    /// Blocks of outputs of a group.
+    pub(crate) fn blocks(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// Multiplications that count.
+    pub(crate) fn macs(&self) -> usize {
+        self.images * self.groups * self.outputs * self.rows * self.columns * self.depth()
+    }
+
+    /// Blocks that share a tile: full tiles, then what is left.
+    fn block_groups(&self) -> Vec<(usize, usize, usize)> {
+        let (all, size) = (self.blocks(), self.tiling.blocks);
+        let mut groups = Vec::new();
+        if all / size > 0 {
+            groups.push((0, size, all / size));
+        }
+        if !all.is_multiple_of(size) {
+            groups.push((all / size * size, all % size, 1));
+        }
+        groups
+    }
+
+    /// Sees the points of all rows as those of one, if they lie so and it takes fewer cycles.
+    pub(crate) fn flatten(&mut self, target: &Target) {
+        let follows = |s: &Strides| s.row == s.column * signed(self.columns);
+        let flat = [&self.x, &self.y].into_iter().chain(&self.epilogue.operands).all(follows);
+        if !flat || self.rows == 1 {
+            return;
+        }
+        let shape = [self.blocks(), 1, self.rows * self.columns];
+        let tiling = Tiling::choose(target, shape, self.epilogue.temporaries());
+        let now = self.tiling.cycles([self.blocks(), self.rows, self.columns], target.threads);
+        if tiling.cycles(shape, target.threads) < now {
+            (self.rows, self.columns, self.tiling) = (1, shape[2], tiling);
+        }
+    }
+
+    /// Lays weights out for the tiling: tile by tile of blocks, k by k, the outputs of the tile; missing
+    /// outputs are zeros. `weight` gives the weight of group, output and k, the latter in order of the runs.
+    pub(crate) fn pack(&self, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+        let depth = self.depth();
+        let mut packed = vec![0.0; self.groups * self.blocks() * LANES * depth];
+        let mut at = 0;
+        for group in 0..self.groups {
+            for (first, blocks, count) in self.block_groups() {
+                for tile in 0..count {
+                    let from = (first + tile * blocks) * LANES;
+                    let width = (self.outputs - from).min(blocks * LANES);
+                    for k in 0..depth {
+                        for (o, to) in packed[at..at + width].iter_mut().enumerate() {
+                            *to = weight(group, from + o, k);
+                        }
+                        at += blocks * LANES;
+                    }
+                }
+            }
+        }
+        packed
+    }
+
+    /// The schedule: tiles of blocks outermost, since their weights are what a cache should keep, then tiles
+    /// of rows; within each, tiles of columns.
+    pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
+        let mut schedule = Schedule::new(self.epilogue.pointers());
+        for (first_block, blocks, count) in self.block_groups() {
+            // The last block of outputs may be a part of one.
+            let partial = !self.whole_blocks && !self.outputs.is_multiple_of(LANES);
+            let last = first_block + blocks * count == self.blocks();
+            let cut = if partial && last { self.outputs % LANES } else { LANES };
+            let whole = if cut == LANES { count } else { count - 1 };
+            if whole > 0 {
+                self.rows_of(&mut schedule, vectors, first_block, blocks, whole, LANES);
+            }
+            if cut != LANES {
+                self.rows_of(&mut schedule, vectors, first_block + blocks * whole, blocks, 1, cut);
+            }
+        }
+        schedule
+    }
+
+    /// The tiles of `count` equal groups of blocks, the last block of each `lanes` wide.
+    fn rows_of(
+        &self,
+        schedule: &mut Schedule,
+        vectors: Vectors,
+        first_block: usize,
+        blocks: usize,
+        count: usize,
+        lanes: usize,
+    ) {
+        let all_rows = self.rows / self.tiling.rows;
+        let pieces = [(0, self.tiling.rows, all_rows), (all_rows * self.tiling.rows, self.rows % self.tiling.rows, 1)];
+        for (first_row, rows, row_count) in pieces {
+            if rows == 0 || row_count == 0 {
+                continue;
+            }
+            for (first_column, length, column_count, nest) in self.columns_of(schedule, vectors, blocks, rows, lanes) {
+                let bias = |blocks: usize| signed(blocks * VECTOR_BYTES);
+                let start = self.along(
+                    |s| s.row * signed(first_row) + s.block * signed(first_block) + s.column * signed(first_column),
+                    self.weight_block() * signed(first_block),
+                    bias(first_block),
+                );
+                let image = self.along(|s| s.image, self.weight_image(), 0);
+                let group = self.along(|s| s.group, self.weight_group(), bias(self.blocks()));
+                let block =
+                    self.along(|s| s.block * signed(blocks), self.weight_block() * signed(blocks), bias(blocks));
+                let axes = [
+                    Axis { count: self.images, steps: image },
+                    Axis { count: self.groups, steps: group },
+                    Axis { count, steps: block },
+                    Axis { count: row_count, steps: self.along(|s| s.row * signed(rows), 0, 0) },
+                    Axis { count: column_count, steps: self.along(|s| s.column * signed(length), 0, 0) },
+                ];
+                schedule.parts.push(Part::new(axes, start, nest));
+            }
+        }
+    }
+
+    /// The tiles along columns, as (first column, columns, how many such tiles, what to do): all in one nest
+    /// where there are several rows to share out, else an outer axis for each run of equal tiles.
+    fn columns_of(
+        &self,
+        schedule: &mut Schedule,
+        vectors: Vectors,
+        blocks: usize,
+        rows: usize,
+        lanes: usize,
+    ) -> Vec<(usize, usize, usize, Nest)> {
+        let mut call = |length| Nest::Call(schedule.program(self.tile(vectors, blocks, rows, length, lanes)));
+        if self.rows > 1 {
+            let calls = segments(self.columns, self.tiling.columns)
+                .into_iter()
+                .map(|(first, length)| call(length).at(self.along(|s| s.column * signed(first), 0, 0)));
+            return vec![(0, self.columns, 1, Nest::Seq(calls.collect()))];
+        }
+        let mut first = 0;
+        let mut tiles = Vec::new();
+        for (count, length) in segment_runs(self.columns, self.tiling.columns) {
+            tiles.push((first, length, count, call(length)));
+            first += count * length;
+        }
+        tiles
+    }
+
+    /// Steps of x, y and the operands by what `step` says of each, and of weights and bias.
+    fn along(&self, step: impl Fn(Strides) -> i64, weights: i64, bias: i64) -> Steps {
+        self.epilogue.along([self.x, self.y], step, weights, bias)
+    }
+
+    fn weight_image(&self) -> i64 {
+        match self.weights {
+            Weights::Packed => 0,
+            Weights::Rows { image, .. } => image,
+        }
+    }
+
+    fn weight_group(&self) -> i64 {
+        match self.weights {
+            Weights::Packed => signed(self.blocks() * VECTOR_BYTES * self.depth()),
+            Weights::Rows { group, .. } => group,
+        }
+    }
+
+    /// From the weights of one block to those of the next, in a tile of its own.
+    fn weight_block(&self) -> i64 {
+        match self.weights {
+            Weights::Packed => signed(VECTOR_BYTES * self.depth()),
+            Weights::Rows { .. } => signed(VECTOR_BYTES),
+        }
+    }
+
+    /// The program of one tile.
+    fn tile(&self, vectors: Vectors, blocks: usize, rows: usize, columns: usize, lanes: usize) -> Program {
+        let mut w = Writer::new(self.epilogue.pointers(), vectors.registers());
+        let points: Vec<(i64, i64)> =
+            (0..rows).flat_map(|r| (0..columns).map(move |c| (signed(r), signed(c)))).collect();
+        let at = |s: Strides, block: usize, point: usize| {
+            let (r, c) = points[point];
+            s.block * signed(block) + s.row * r + s.column * c
+        };
+        let sums: Vec<V> = w.take_all(blocks * points.len());
+        let sum = |block: usize, point: usize| sums[block * points.len() + point];
+        for block in 0..blocks {
+            self.epilogue.begin(&mut w, &sums[block * points.len()..][..points.len()], signed(block * VECTOR_BYTES));
+        }
+        let mut at_x = 0;
+        for run in &self.runs {
+            w.advance(X, run.start - at_x);
+            at_x = run.start;
+            self.run(&mut w, blocks, run, &run.loops, &mut |w, weights, tap| {
+                let x = |point: usize| X.at(at(self.x, 0, point) + tap);
+                self.step(w, (blocks, lanes), points.len(), &sum, &x, weights);
+            });
+        }
+        let width = |i: usize| if i / points.len() == blocks - 1 { lanes } else { LANES };
+        let place = |s: Strides, i: usize| at(s, i / points.len(), i % points.len());
+        self.epilogue.apply(&mut w, &sums, place, width);
+        for (i, &sum) in sums.iter().enumerate() {
+            w.store_lanes(Y.at(place(self.y, i)), sum, width(i));
+        }
+        w.finish()
+    }
+
+    /// Walks one run of k: `tap` is given the offsets of the weights and of x.
+    fn run(
+        &self,
+        w: &mut Writer,
+        blocks: usize,
+        run: &Run,
+        loops: &[(usize, i64)],
+        tap: &mut impl FnMut(&mut Writer, i64, i64),
+    ) {
+        let Some((&(count, step), inner)) = loops.split_first() else {
+            let k = match self.weights {
+                Weights::Packed => signed(blocks * VECTOR_BYTES),
+                Weights::Rows { k, .. } => k,
+            };
+            for (i, &offset) in run.taps.iter().enumerate() {
+                tap(w, signed(i) * k, offset);
+            }
+            w.advance(W, signed(run.taps.len()) * k);
+            return;
+        };
+        w.repeat(count, |w| {
+            self.run(w, blocks, run, inner, tap);
+            w.advance(X, step);
+        });
+        w.advance(X, -step * signed(count));
+    }
+
+    /// One k: every sum takes its product.
+    fn step(
+        &self,
+        w: &mut Writer,
+        (blocks, lanes): (usize, usize),
+        points: usize,
+        sum: &impl Fn(usize, usize) -> V,
+        x: &impl Fn(usize) -> Mem,
+        weights: i64,
+    ) {
+        let place = |block: usize| W.at(weights + signed(block * VECTOR_BYTES));
+        // Memory behind the last column is not the matrix's.
+        let width = |block: usize| {
+            let last = block == blocks - 1 && matches!(self.weights, Weights::Rows { .. });
+            if last { lanes } else { LANES }
+        };
+        if points == 1 {
+            let element = w.take();
+            w.set(element, Src::Splat(x(0)));
+            for block in 0..blocks {
+                if width(block) == LANES {
+                    w.fma(sum(block, 0), element, Src::Mem(place(block)));
+                } else {
+                    let v = w.take();
+                    w.load_lanes(v, place(block), width(block));
+                    w.fma(sum(block, 0), element, v);
+                    w.drop(v);
+                }
+            }
+            w.drop(element);
+            return;
+        }
+        let vectors = w.take_all(blocks);
+        for (block, &v) in vectors.iter().enumerate() {
+            w.load_lanes(v, place(block), width(block));
+        }
+        for point in 0..points {
+            if let [v] = vectors[..] {
+                w.fma(sum(0, point), v, Src::Splat(x(point)));
+                continue;
+            }
+            let element = w.take();
+            w.set(element, Src::Splat(x(point)));
+            for (block, &v) in vectors.iter().enumerate() {
+                w.fma(sum(block, point), v, element);
+            }
+            w.drop(element);
+        }
+        w.drop_all(&vectors);
+    }
+}
+
+#[cfg(test)]
+mod tests;

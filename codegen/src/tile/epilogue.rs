@@ -1,0 +1,142 @@
+//! Epilogues: what is done to the sums of a tile before they are stored.
+//!
+//! Invariant: a kernel with an epilogue takes its pointers in the order x, w, y, the bias if there is one, then
+//! operands of the epilogue.
+
+use super::function::Function;
+use super::program::{LANES, P, Src, V, Writer};
+use super::schedule::{STAY, Steps};
+
+/// What is summed over.
+pub(crate) const X: P = P(0);
+
+/// The weights.
+pub(crate) const W: P = P(1);
+
+/// The result.
+pub(crate) const Y: P = P(2);
+
+/// The bias, or the first operand if there is none.
+const FOURTH: usize = 3;
+
+/// Operands an epilogue can read.
+pub(crate) const MAX_OPERANDS: usize = 2;
+
+/// Bytes an operand moves along each direction of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Strides {
+    pub(crate) image: i64,
+    /// From one group of outputs to the next.
+    pub(crate) group: i64,
+    /// From one block of [`LANES`] outputs to the next.
+    pub(crate) block: i64,
+    pub(crate) row: i64,
+    pub(crate) column: i64,
+}
+
+/// What is applied to a sum before it is stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Epilogue {
+    /// Whether sums begin with a bias: one number an output, whole blocks of them in memory.
+    pub(crate) bias: bool,
+    /// Functions in order; with the index of an operand where they take one.
+    pub(crate) steps: Vec<(Function, Other)>,
+    /// Where operands lie.
+    pub(crate) operands: Vec<Strides>,
+}
+
+/// What stands beside the running value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Other {
+    /// Nothing: a function of one operand.
+    None,
+    /// A number.
+    Number(f32),
+    /// Operand `i`, a vector for every point.
+    Vector(usize),
+}
+
+impl Epilogue {
+    /// Pointers of a kernel with this epilogue.
+    pub(crate) fn pointers(&self) -> usize {
+        self.first_operand() + self.operands.len()
+    }
+
+    fn first_operand(&self) -> usize {
+        FOURTH + usize::from(self.bias)
+    }
+
+    /// Registers it takes besides those it works on.
+    pub(crate) fn temporaries(&self) -> usize {
+        let of = |(function, other): &(Function, Other)| {
+            // The last vector of a row that ends within one is loaded into a register first.
+            function.temporaries() + usize::from(matches!(other, Other::Vector(_)))
+        };
+        self.steps.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// Steps of all pointers: of x, y and the operands what `step` says of each, and those of weights and bias.
+    pub(crate) fn along(&self, [x, y]: [Strides; 2], step: impl Fn(Strides) -> i64, weights: i64, bias: i64) -> Steps {
+        let mut steps = STAY;
+        steps[..FOURTH].copy_from_slice(&[step(x), weights, step(y)]);
+        if self.bias {
+            steps[FOURTH] = bias;
+        }
+        for (to, &operand) in steps[self.first_operand()..].iter_mut().zip(&self.operands) {
+            *to = step(operand);
+        }
+        steps
+    }
+
+    /// Begins sums that share a vector of the bias, so many bytes after its pointer.
+    pub(crate) fn begin(&self, w: &mut Writer, sums: &[V], bias: i64) {
+        if !self.bias {
+            sums.iter().for_each(|&sum| w.set(sum, 0.0));
+        } else if let Some((&first, others)) = sums.split_first() {
+            w.load(first, pointer(FOURTH).at(bias));
+            others.iter().for_each(|&sum| w.set(sum, first));
+        }
+    }
+
+    /// Applies the steps to sums. `at` says how many bytes after an operand's pointer stands what belongs to
+    /// sum `i`, and `lanes` how many lanes of it the operand has.
+    pub(crate) fn apply(
+        &self,
+        w: &mut Writer,
+        sums: &[V],
+        at: impl Fn(Strides, usize) -> i64,
+        lanes: impl Fn(usize) -> usize,
+    ) {
+        for &(function, other) in &self.steps {
+            let place =
+                |operand: usize, i: usize| pointer(self.first_operand() + operand).at(at(self.operands[operand], i));
+            let source = |i: usize| match other {
+                Other::None => Src::Const(0.0),
+                Other::Number(x) => Src::Const(x),
+                Other::Vector(operand) => Src::Mem(place(operand, i)),
+            };
+            let whole = (0..sums.len()).all(|i| lanes(i) == LANES);
+            if whole || !matches!(other, Other::Vector(_)) {
+                function.apply(w, sums, source);
+                continue;
+            }
+            for (i, &sum) in sums.iter().enumerate() {
+                match source(i) {
+                    // Memory behind the last lane is not the operand's.
+                    Src::Mem(from) if lanes(i) < LANES => {
+                        let v = w.take();
+                        w.load_lanes(v, from, lanes(i));
+                        function.apply(w, &[sum], |_| Src::Reg(v));
+                        w.drop(v);
+                    }
+                    from => function.apply(w, &[sum], |_| from),
+                }
+            }
+        }
+    }
+}
+
+/// The pointer of an index.
+fn pointer(index: usize) -> P {
+    P(u8::try_from(index).expect("a program takes few pointers"))
+}

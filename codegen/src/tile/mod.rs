@@ -1,0 +1,24 @@
+//! Kernels as data: tile programs, and the schedules that walk buffers with them.
+//!
+//! One file a family of kernels; each turns a description with its shapes into a [`Schedule`]. `lower` makes
+//! machine code of it.
+
+pub(crate) mod contract;
+pub(crate) mod copy;
+pub(crate) mod depthwise;
+pub(crate) mod epilogue;
+pub(crate) mod fill;
+pub(crate) mod function;
+pub(crate) mod global_pool;
+pub(crate) mod map;
+pub(crate) mod pool;
+pub(crate) mod program;
+pub(crate) mod rows;
+pub(crate) mod schedule;
+#[cfg(test)]
+mod testing;
+pub(crate) mod transpose;
+pub(crate) mod walk;
+
+pub(crate) use program::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V, VECTOR_BYTES};
+pub(crate) use schedule::{Axis, Nest, Part, Schedule, Steps, signed};

@@ -1,0 +1,402 @@
+//! Tile programs: straight-line vector code with counted loops, written once for every target.
+//!
+//! A register holds [`LANES`] `f32`; pointers are the program's arguments. A target decides how many machine
+//! registers a vector takes: one of 512 bits, two of 256, four of 128. Every instruction acts on each lane
+//! alone, or moves lanes in a fixed pattern, so all targets give the same bits.
+//!
+//! Invariant: a program reads and writes only what its caller laid out: it never looks at its pointers.
+
+use std::fmt;
+
+/// Lanes of a vector: the channels of a block, in every layout and on every target.
+pub(crate) const LANES: usize = 16;
+
+/// Bytes of a vector.
+pub(crate) const VECTOR_BYTES: usize = LANES * 4;
+
+/// A vector register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct V(pub(crate) u8);
+
+/// A pointer: an argument of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct P(pub(crate) u8);
+
+/// Most pointers a program can take: the integer arguments of the System V calling convention.
+pub(crate) const MAX_POINTERS: usize = 6;
+
+/// Loops that may stand inside one another.
+pub(crate) const MAX_DEPTH: usize = 4;
+
+/// A place in memory: bytes after a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mem {
+    pub(crate) base: P,
+    pub(crate) offset: i32,
+}
+
+impl P {
+    /// The place `offset` bytes after the pointer.
+    pub(crate) fn at(self, offset: i64) -> Mem {
+        Mem { base: self, offset: i32::try_from(offset).expect("a tile spans less than 2 GiB") }
+    }
+}
+
+/// The last operand of an instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Src {
+    /// A register.
+    Reg(V),
+    /// A vector in memory.
+    Mem(Mem),
+    /// One `f32` in memory, in every lane.
+    Splat(Mem),
+    /// A number, in every lane.
+    Const(f32),
+}
+
+/// Equality is that of bits, so that equal programs are equal code.
+impl PartialEq for Src {
+    fn eq(&self, other: &Src) -> bool {
+        match (self, other) {
+            (Src::Reg(a), Src::Reg(b)) => a == b,
+            (Src::Mem(a), Src::Mem(b)) | (Src::Splat(a), Src::Splat(b)) => a == b,
+            (Src::Const(a), Src::Const(b)) => a.to_bits() == b.to_bits(),
+            _ => false,
+        }
+    }
+}
+
+impl From<V> for Src {
+    fn from(v: V) -> Src {
+        Src::Reg(v)
+    }
+}
+
+impl From<f32> for Src {
+    fn from(x: f32) -> Src {
+        Src::Const(x)
+    }
+}
+
+/// Functions of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bin {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// The second if either is NaN.
+    Max,
+    /// The second if either is NaN.
+    Min,
+}
+
+/// Functions of one operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Un {
+    Sqrt,
+    /// To nearest, ties to even.
+    Round,
+    Floor,
+    Ceil,
+    Abs,
+    Neg,
+    /// 2ˣ for an integral x from −126 to 127.
+    Exp2,
+}
+
+/// Comparisons; false if either is NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cmp {
+    Less,
+    Greater,
+    Equal,
+}
+
+/// One instruction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Inst {
+    /// `d = s`
+    Set(V, Src),
+    /// The first lanes from memory, zeros in the others; reads no further.
+    LoadLanes(V, Mem, u8),
+    /// Stores a vector.
+    Store(Mem, V),
+    /// Stores the first lanes.
+    StoreLanes(Mem, V, u8),
+    /// `d = op(a, s)`
+    Bin(Bin, V, V, Src),
+    /// `d = op(a)`
+    Un(Un, V, V),
+    /// `d += a·s`, rounded once.
+    Fma(V, V, Src),
+    /// `d = d·a + s`, rounded once.
+    MulAdd(V, V, Src),
+    /// `d = x where cmp(a, s), y elsewhere`
+    Select { d: V, cmp: Cmp, a: V, s: Src, x: V, y: V },
+    /// `d[i] = a[i ^ distance]`, the distance 1, 2, 4 or 8.
+    Swap(V, V, u8),
+    /// `d[i] = s[i]` for the lanes from the n-th on.
+    Merge(V, V, u8),
+    /// Takes half of the lanes of `a` and of `b`. Of width 1, every four lanes become `a0 b0 a1 b1`, or
+    /// `a2 b2 a3 b3` if high; of width 2, `a0 a1 b0 b1` or `a2 a3 b2 b3`. Of width 4, the even fours of `a` are
+    /// followed by those of `b`, or the odd ones if high.
+    Interleave { d: V, a: V, b: V, width: u8, high: bool },
+    /// Stores four lanes, the n-th four of the vector.
+    StoreFour(Mem, V, u8),
+    /// Moves a pointer by bytes.
+    Advance(P, i64),
+    /// Runs the body so many times; at least twice.
+    Loop(usize, Vec<Inst>),
+}
+
+/// A tile program.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Program {
+    /// Pointers it takes.
+    pub(crate) pointers: usize,
+    /// Its instructions.
+    pub(crate) insts: Vec<Inst>,
+}
+
+impl Program {
+    /// Instructions that touch vectors, those of loops as often as they run.
+    #[cfg(test)]
+    pub(crate) fn executed(&self) -> usize {
+        fn count(insts: &[Inst]) -> usize {
+            insts.iter().map(|inst| if let Inst::Loop(n, body) = inst { n * count(body) } else { 1 }).sum()
+        }
+        count(&self.insts)
+    }
+}
+
+/// Writes a tile program; hands out registers.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pointers: usize,
+    /// The blocks being written, the innermost last.
+    blocks: Vec<Vec<Inst>>,
+    free: Vec<V>,
+}
+
+impl Writer {
+    /// A program of so many pointers on a target of so many vector registers.
+    pub(crate) fn new(pointers: usize, registers: usize) -> Writer {
+        assert!(pointers <= MAX_POINTERS, "a program takes at most {MAX_POINTERS} pointers");
+        let registers = u8::try_from(registers).expect("targets have few registers");
+        Writer { pointers, blocks: vec![Vec::new()], free: (0..registers).rev().map(V).collect() }
+    }
+
+    /// Ends the program.
+    pub(crate) fn finish(mut self) -> Program {
+        let insts = self.blocks.pop().expect("the outermost block is open until here");
+        assert!(self.blocks.is_empty(), "every loop is closed");
+        Program { pointers: self.pointers, insts }
+    }
+
+    /// Registers that are free.
+    pub(crate) fn registers(&self) -> usize {
+        self.free.len()
+    }
+
+    /// A free register.
+    ///
+    /// # Panics
+    /// If there is none: the schedule asked for more than the target has.
+    pub(crate) fn take(&mut self) -> V {
+        self.free.pop().expect("the schedule fits the registers of its target")
+    }
+
+    /// So many free registers.
+    pub(crate) fn take_all(&mut self, n: usize) -> Vec<V> {
+        (0..n).map(|_| self.take()).collect()
+    }
+
+    /// Gives a register back.
+    pub(crate) fn drop(&mut self, v: V) {
+        debug_assert!(!self.free.contains(&v), "a register is given back once");
+        self.free.push(v);
+    }
+
+    /// Gives registers back, so that they are taken again in the same order.
+    pub(crate) fn drop_all(&mut self, vs: &[V]) {
+        vs.iter().rev().for_each(|&v| self.drop(v));
+    }
+
+    /// Appends an instruction.
+    pub(crate) fn push(&mut self, inst: Inst) {
+        self.blocks.last_mut().expect("a block is open").push(inst);
+    }
+
+    /// `d = s`
+    pub(crate) fn set(&mut self, d: V, s: impl Into<Src>) {
+        self.push(Inst::Set(d, s.into()));
+    }
+
+    /// Loads a vector.
+    pub(crate) fn load(&mut self, d: V, from: Mem) {
+        self.push(Inst::Set(d, Src::Mem(from)));
+    }
+
+    /// Loads the first lanes of a vector, zeros into the others.
+    pub(crate) fn load_lanes(&mut self, d: V, from: Mem, lanes: usize) {
+        match lanes_u8(lanes) {
+            None => self.load(d, from),
+            Some(lanes) => self.push(Inst::LoadLanes(d, from, lanes)),
+        }
+    }
+
+    /// Stores a vector.
+    pub(crate) fn store(&mut self, to: Mem, v: V) {
+        self.push(Inst::Store(to, v));
+    }
+
+    /// Stores the first lanes of a vector.
+    pub(crate) fn store_lanes(&mut self, to: Mem, v: V, lanes: usize) {
+        match lanes_u8(lanes) {
+            None => self.store(to, v),
+            Some(lanes) => self.push(Inst::StoreLanes(to, v, lanes)),
+        }
+    }
+
+    /// `d = op(a, s)`
+    pub(crate) fn bin(&mut self, op: Bin, d: V, a: V, s: impl Into<Src>) {
+        self.push(Inst::Bin(op, d, a, s.into()));
+    }
+
+    /// `d = op(a)`
+    pub(crate) fn un(&mut self, op: Un, d: V, a: V) {
+        self.push(Inst::Un(op, d, a));
+    }
+
+    /// `d += a·s`
+    pub(crate) fn fma(&mut self, d: V, a: V, s: impl Into<Src>) {
+        self.push(Inst::Fma(d, a, s.into()));
+    }
+
+    /// `d = d·a + s`
+    pub(crate) fn mul_add(&mut self, d: V, a: V, s: impl Into<Src>) {
+        self.push(Inst::MulAdd(d, a, s.into()));
+    }
+
+    /// `d = x where cmp(a, s), y elsewhere`
+    pub(crate) fn select(&mut self, d: V, (cmp, a, s): (Cmp, V, impl Into<Src>), x: V, y: V) {
+        self.push(Inst::Select { d, cmp, a, s: s.into(), x, y });
+    }
+
+    /// Combines all lanes, leaving the result in each.
+    pub(crate) fn reduce(&mut self, op: Bin, v: V) {
+        let other = self.take();
+        for distance in [8, 4, 2, 1] {
+            self.push(Inst::Swap(other, v, distance));
+            self.bin(op, v, v, other);
+        }
+        self.drop(other);
+    }
+
+    /// Takes the lanes behind the first `lanes` from another register.
+    pub(crate) fn merge(&mut self, d: V, s: V, lanes: usize) {
+        if let Some(lanes) = lanes_u8(lanes) {
+            self.push(Inst::Merge(d, s, lanes));
+        }
+    }
+
+    /// Moves a pointer by bytes.
+    pub(crate) fn advance(&mut self, p: P, bytes: i64) {
+        if bytes != 0 {
+            self.push(Inst::Advance(p, bytes));
+        }
+    }
+
+    /// Moves pointers by bytes, the first pointer first.
+    pub(crate) fn advance_all(&mut self, steps: &[i64]) {
+        for (p, &bytes) in (0..).zip(steps) {
+            self.advance(P(p), bytes);
+        }
+    }
+
+    /// Runs what `body` writes `count` times.
+    pub(crate) fn repeat(&mut self, count: usize, body: impl FnOnce(&mut Writer)) {
+        match count {
+            0 => {}
+            1 => body(self),
+            _ => {
+                self.blocks.push(Vec::new());
+                body(self);
+                let inner = self.blocks.pop().expect("the block just opened");
+                self.push(Inst::Loop(count, inner));
+            }
+        }
+    }
+}
+
+/// `None` for all lanes.
+fn lanes_u8(lanes: usize) -> Option<u8> {
+    assert!(0 < lanes && lanes <= LANES, "a vector has {LANES} lanes");
+    (lanes < LANES).then(|| u8::try_from(lanes).expect("fewer than 16"))
+}
+
+impl fmt::Display for V {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+impl fmt::Display for Mem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[p{}{:+}]", self.base.0, self.offset)
+    }
+}
+
+impl fmt::Display for Src {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Src::Reg(v) => write!(f, "{v}"),
+            Src::Mem(m) => write!(f, "{m}"),
+            Src::Splat(m) => write!(f, "splat {m}"),
+            Src::Const(x) => write!(f, "{x:?}"),
+        }
+    }
+}
+
+/// One instruction a line; bodies of loops are indented.
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_insts(f, &self.insts, 1)
+    }
+}
+
+fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
+    for inst in insts {
+        write!(f, "{:1$}", "", depth * 2)?;
+        match inst {
+            Inst::Set(d, s) => writeln!(f, "{d} = {s}")?,
+            Inst::LoadLanes(d, m, n) => writeln!(f, "{d} = {m} lanes {n}")?,
+            Inst::Store(m, v) => writeln!(f, "{m} = {v}")?,
+            Inst::StoreLanes(m, v, n) => writeln!(f, "{m} = {v} lanes {n}")?,
+            Inst::Bin(op, d, a, s) => writeln!(f, "{d} = {} {a}, {s}", word(op))?,
+            Inst::Un(op, d, a) => writeln!(f, "{d} = {} {a}", word(op))?,
+            Inst::Fma(d, a, s) => writeln!(f, "{d} += {a} * {s}")?,
+            Inst::MulAdd(d, a, s) => writeln!(f, "{d} = {d} * {a} + {s}")?,
+            Inst::Select { d, cmp, a, s, x, y } => writeln!(f, "{d} = {} {a}, {s} ? {x} : {y}", word(cmp))?,
+            Inst::Swap(d, a, n) => writeln!(f, "{d} = swap {n} {a}")?,
+            Inst::Merge(d, s, n) => writeln!(f, "{d} = {s} from lane {n}")?,
+            Inst::Interleave { d, a, b, width, high } => {
+                let half = if *high { "high" } else { "low" };
+                writeln!(f, "{d} = interleave {half} {width} {a}, {b}")?;
+            }
+            Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
+            Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
+            Inst::Loop(n, body) => {
+                writeln!(f, "{n} times")?;
+                write_insts(f, body, depth + 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn word(op: impl fmt::Debug) -> String {
+    format!("{op:?}").to_lowercase()
+}
