@@ -323,12 +323,13 @@ fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: u
         return;
     }
     let mut calls = std::mem::take(calls);
-    let mut shared = false;
-    for i in 0..calls.len() {
-        // Where one thread does both a kernel and the next, and no other is still at work, it waits for no one.
-        shared |= calls[i].parallel;
-        calls[i].barrier &= shared || calls.get(i + 1).is_some_and(|next| next.parallel);
-        shared &= !calls[i].barrier;
+    // Kernels that may overlap make a group; threads meet between two groups unless one thread does both.
+    let mut groups: Vec<&mut [Call]> = calls.chunk_by_mut(|call, _| !call.barrier).collect();
+    let shared: Vec<bool> = groups.iter().map(|group| group.iter().any(|call| call.parallel)).collect();
+    for (i, group) in groups.iter_mut().enumerate() {
+        if let Some(last) = group.last_mut() {
+            last.barrier = shared[i] || shared.get(i + 1).is_some_and(|&next| next);
+        }
     }
     let first = end - calls.len();
     let to = AtomicUsize::new(calls.len());
