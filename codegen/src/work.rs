@@ -12,6 +12,7 @@ use crate::tile::map::Map;
 use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::rows::Rows;
 use crate::tile::transpose::Transpose;
+use crate::tile::winograd::{Patches, Tiles};
 use crate::tile::{LANES, Schedule};
 
 macro_rules! works {
@@ -44,6 +45,10 @@ works! {
     Contract,
     /// A depthwise convolution.
     Depthwise,
+    /// The transformation of the patches of a convolution.
+    Patches,
+    /// The transformation of sums to the tiles of a convolution.
+    Tiles,
     /// A pool.
     Pool,
     /// A pool over whole planes.
@@ -85,6 +90,8 @@ impl Work {
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
             Work::Fill(f) => f.elements(),
+            Work::Patches(p) => p.to.bytes(),
+            Work::Tiles(t) => t.from.bytes(),
         }
     }
 
@@ -138,6 +145,8 @@ impl fmt::Display for Work {
             Work::Copy(_) => f.write_str("f32_copy"),
             Work::Transpose(_) => f.write_str("f32_transpose"),
             Work::Fill(_) => f.write_str("f32_fill"),
+            Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),
+            Work::Tiles(_) => f.write_str("f32_winograd_tiles_4x4"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::tile::function::Function;
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 /// Channels below which a convolution reads an image in order of its axes rather than in blocks.
-const FEW_CHANNELS: usize = 8;
+pub(super) const FEW_CHANNELS: usize = 8;
 
 /// The window of a convolution or pool over images: along rows, and along columns.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl Window {
     }
 
     /// Where the first window begins in an image, in bytes from the start of its buffer.
-    fn origin(&self, image: &Blocked) -> usize {
+    pub(super) fn origin(&self, image: &Blocked) -> usize {
         let (row, column) = (image.border[0] - self.axes[0].begin, image.border[1] - self.axes[1].begin);
         (row * image.columns() + column) * VECTOR_BYTES
     }
@@ -101,8 +101,12 @@ impl Planner<'_> {
         for node in self.graph.topo_order() {
             let Op::Conv(conv) = self.graph.op(node) else { continue };
             let (Some(window), Some(x)) = (self.conv_window(node, conv), self.graph.operand(node, 0)) else { continue };
+            let needed = match self.winograd_grid(conv, &window) {
+                Some(grid) => window.border_of_patches(grid),
+                None => window.border(),
+            };
             let border = self.borders.entry(x).or_default();
-            for (has, needs) in border.iter_mut().zip(window.border()) {
+            for (has, needs) in border.iter_mut().zip(needed) {
                 *has = (*has).max(needs);
             }
         }
@@ -117,6 +121,9 @@ impl Planner<'_> {
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
+        }
+        if let Some(grid) = self.winograd_grid(conv, &window) {
+            return self.winograd(chain, conv.act, &window, grid);
         }
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
         let aligned = per_group.iter().all(|n| n.is_multiple_of(LANES));
@@ -243,7 +250,12 @@ impl Planner<'_> {
     }
 
     /// Bias, activation and the functions of a chain over an image in blocks; the arguments they read.
-    fn image_epilogue(&mut self, chain: &Chain, act: Act, shape: [usize; 4]) -> Option<(Epilogue, Vec<Arg>)> {
+    pub(super) fn image_epilogue(
+        &mut self,
+        chain: &Chain,
+        act: Act,
+        shape: [usize; 4],
+    ) -> Option<(Epilogue, Vec<Arg>)> {
         let mut epilogue = Epilogue::default();
         let mut args = Vec::new();
         if let Some(bias) = self.graph.operand(chain.start, 2) {

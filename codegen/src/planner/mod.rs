@@ -14,6 +14,7 @@ mod matrix;
 mod places;
 mod rows;
 mod view;
+mod winograd;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -196,6 +196,19 @@ impl Contract {
         packed
     }
 
+    /// Where [`Contract::pack`] puts the weight of group, output and k.
+    pub(crate) fn position(&self, group: usize, output: usize, k: usize) -> usize {
+        let (all, size) = (self.blocks(), self.tiling.blocks);
+        let first = output / LANES / size * size;
+        let blocks = size.min(all - first);
+        (group * all + first) * LANES * self.depth() + k * blocks * LANES + output - first * LANES
+    }
+
+    /// Numbers that packed weights take.
+    pub(crate) fn packed_len(&self) -> usize {
+        self.groups * self.blocks() * LANES * self.depth()
+    }
+
     /// The schedule: tiles of blocks outermost, since their weights are what a cache should keep, then tiles
     /// of rows; within each, tiles of columns.
     pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {

@@ -19,6 +19,7 @@ pub(crate) mod schedule;
 mod testing;
 pub(crate) mod transpose;
 pub(crate) mod walk;
+pub(crate) mod winograd;
 
 pub(crate) use program::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V, VECTOR_BYTES};
 pub(crate) use schedule::{Axis, Nest, Part, Schedule, Steps, signed};

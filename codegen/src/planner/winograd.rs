@@ -1,0 +1,141 @@
+//! 3×3 convolutions of stride 1 by Winograd's minimal filtering: patches, products, tiles.
+
+use optc_ir::op::{Act, Conv};
+
+use super::Planner;
+use super::chain::Chain;
+use super::conv::{FEW_CHANNELS, Window};
+use crate::plan::Arg;
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::epilogue::{Epilogue, Strides};
+use crate::tile::winograd::{Grid, PATCH, PLACES, Patches, REGISTERS, TILE, Tiles, Transformed, filter};
+use crate::tile::{LANES, VECTOR_BYTES, signed};
+
+/// Vector instructions that transform a patch, and a tile, of one block of channels: arithmetic and moves.
+const PATCH_WORK: usize = 290;
+const TILE_WORK: usize = 190;
+
+/// Bytes of weights a processor reads from memory while it multiplies two vectors: filters grow four times.
+const BYTES_PER_PRODUCT: usize = 4;
+
+/// Bytes of weights that stay in the cache from one run to the next, as a rule.
+const CACHED: usize = 2 << 20;
+
+impl Window {
+    /// The border that patches reach into.
+    pub(super) fn border_of_patches(&self, grid: Grid) -> [usize; 4] {
+        let [rows, columns] = &self.axes;
+        let end =
+            |tiles: usize, input: usize, begin: usize| (tiles * TILE + PATCH - TILE).saturating_sub(input + begin);
+        [
+            rows.begin,
+            columns.begin,
+            end(grid.rows, rows.input, rows.begin),
+            end(grid.columns, columns.input, columns.begin),
+        ]
+    }
+}
+
+impl Planner<'_> {
+    /// The tiles of a convolution that is worth transforming; `None` for one that is not, or can't be.
+    pub(super) fn winograd_grid(&self, conv: &Conv, window: &Window) -> Option<Grid> {
+        let fits = window.axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1));
+        let [channels, outputs] = window.channels;
+        if !fits || conv.group != 1 || channels < FEW_CHANNELS || self.target.vectors.registers() < REGISTERS {
+            return None;
+        }
+        let [rows, columns] = window.axes.map(|axis| axis.out);
+        let grid = Grid { rows: rows.div_ceil(TILE), columns: columns.div_ceil(TILE) };
+        let tiles = window.images * grid.rows * grid.columns;
+        let (from, to) = (channels.div_ceil(LANES), outputs.div_ceil(LANES));
+        let weights = |taps: usize| {
+            let bytes = taps * channels * to * VECTOR_BYTES;
+            if bytes > CACHED { bytes / BYTES_PER_PRODUCT } else { 0 }
+        };
+        // A processor multiplies while it waits for weights.
+        let plain = (window.images * rows * columns * 9 * channels * to).max(weights(9));
+        let products = (tiles * PLACES * channels * to).max(weights(PLACES));
+        let transformed = products + tiles * (from * PATCH_WORK + to * TILE_WORK);
+        (transformed + transformed / 8 < plain).then_some(grid)
+    }
+
+    /// A convolution by tiles, and the functions that follow it.
+    pub(super) fn winograd(&mut self, chain: &Chain, act: Act, window: &Window, grid: Grid) -> Option<()> {
+        let node = chain.start;
+        let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
+        let [channels, outputs] = window.channels;
+        let tiles = window.images * grid.rows * grid.columns;
+        let (epilogue, mut operands) = self.image_epilogue(chain, act, window.output())?;
+        let (buffer, image) = self.blocked(node, x, window.border_of_patches(grid))?;
+        let from = Transformed { blocks: image.blocks(), tiles };
+        let to = Transformed { blocks: outputs.div_ceil(LANES), tiles };
+        let (patches, sums) = (self.buffer(from.bytes()), self.buffer(to.bytes()));
+        let transformation = Patches { images: window.images, grid, x: image.strides(), to: from };
+        let args = vec![Arg::Buffer(buffer, window.origin(&image)), Arg::Buffer(patches, 0)];
+        self.kernel(chain.end, transformation, args);
+
+        let contract = self.places(&from, &to, window.channels);
+        let packing = contract.clone();
+        let how = format!("winograd {}", contract.tiling.blocks);
+        let weights = self.packed(w, how, |numbers| {
+            let mut packed = vec![0.0; packing.packed_len()];
+            let place = packing.position(1, 0, 0);
+            // Outputs fastest: their weights lie next to each other in each of the places.
+            for c in 0..channels {
+                for o in 0..outputs {
+                    let first = packing.position(0, o, c);
+                    let transformed = filter(&numbers[(o * channels + c) * 9..][..9]);
+                    for (i, u) in transformed.into_iter().enumerate() {
+                        packed[first + i * place] = u;
+                    }
+                }
+            }
+            packed
+        })?;
+        self.kernel(chain.end, contract, vec![Arg::Buffer(patches, 0), weights, Arg::Buffer(sums, 0)]);
+
+        let (place, out) = self.place_blocked(chain.end, chain.end.into(), window.output());
+        let [images, _, rows, columns] = window.output();
+        let tiles = Tiles { images, rows, columns, grid, from: to, y: out.strides(), epilogue };
+        let mut args = vec![Arg::Buffer(sums, 0), Arg::Buffer(sums, 0), Arg::Buffer(place.buffer, out.start())];
+        args.append(&mut operands);
+        self.kernel(chain.end, tiles, args);
+        Some(())
+    }
+
+    /// The products of all places of patches: a contraction over channels for each.
+    fn places(&self, from: &Transformed, to: &Transformed, [channels, outputs]: [usize; 2]) -> Contract {
+        let lanes = |n: usize| (0..n).map(|lane| signed(lane * 4)).collect::<Vec<i64>>();
+        let (whole, rest) = (channels / LANES, channels % LANES);
+        let mut runs = Vec::new();
+        if whole > 0 {
+            runs.push(Run { start: 0, loops: vec![(whole, from.block())], taps: lanes(LANES) });
+        }
+        if rest > 0 {
+            runs.push(Run { start: from.block() * signed(whole), loops: Vec::new(), taps: lanes(rest) });
+        }
+        let steps = |t: &Transformed| Strides {
+            group: t.place(),
+            block: t.block(),
+            column: signed(VECTOR_BYTES),
+            ..Strides::default()
+        };
+        let mut target = self.target;
+        // Places are work for every thread already.
+        target.threads = 1;
+        Contract {
+            images: 1,
+            groups: PLACES,
+            outputs,
+            rows: 1,
+            columns: from.tiles,
+            runs,
+            x: Strides { block: 0, ..steps(from) },
+            y: steps(to),
+            whole_blocks: true,
+            weights: Weights::Packed,
+            epilogue: Epilogue::default(),
+            tiling: Tiling::choose(&target, [to.blocks, 1, from.tiles], 0),
+        }
+    }
+}
