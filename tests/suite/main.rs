@@ -5,6 +5,7 @@ mod container;
 mod fuzz;
 mod kernels;
 mod meta;
+mod onnx;
 mod passes;
 mod text;
 mod verify;
