@@ -2,6 +2,7 @@
 
 mod constants;
 mod container;
+mod differential;
 mod fuzz;
 mod kernels;
 mod meta;
