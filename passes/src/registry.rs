@@ -158,7 +158,7 @@ pub static PASSES: &[PassInfo] = &[
                 help: "without k: what relative errors of all layers may add up to",
             },
             OptionInfo { key: "ratio", default: "4.06", help: "how much smaller constants become even beyond bound" },
-            OptionInfo { key: "limit", default: "0.04", help: "what errors may add up to for the sake of ratio" },
+            OptionInfo { key: "limit", default: "0.045", help: "what errors may add up to for the sake of ratio" },
             OptionInfo { key: "max-k", default: "4096", help: "the most values a layer" },
             OptionInfo {
                 key: "agreement",

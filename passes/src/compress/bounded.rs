@@ -53,7 +53,7 @@ impl Default for Bounds {
         Bounds {
             bound: 0.0165,
             ratio: Some(4.06),
-            limit: 0.04,
+            limit: 0.045,
             max_k: MAX_K,
             agreement: 0.99,
             drift: 0.05,
