@@ -4,25 +4,29 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-/// Folders of cases, the file that lists their tests, and the function that checks them.
-const FOLDERS: &[(&str, &str, &str)] = &[
-    ("text", "text", "super::check_round_trip"),
-    ("text/errors", "text_errors", "super::check_error"),
-    ("verify", "verify", "check"),
+/// Folders of cases, what their files end in, the file that lists their tests, and the function that checks them.
+const FOLDERS: &[(&str, &str, &str, &str)] = &[
+    ("text", ".ir", "text", "super::check_round_trip"),
+    ("text/errors", ".ir", "text_errors", "super::check_error"),
+    ("verify", ".ir", "verify", "check"),
+    ("onnx", ".onnx", "onnx", "super::check_import"),
+    ("onnx/errors", ".onnx", "onnx_errors", "super::check_error"),
+    ("models", ".onnx", "models", "super::check_model"),
 ];
 
 fn main() {
     let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    for (folder, module, check) in FOLDERS {
+    for (folder, extension, module, check) in FOLDERS {
         println!("cargo::rerun-if-changed={folder}");
-        let tests: String = cases(Path::new(folder)).iter().map(|case| test(check, folder, case)).collect();
+        let tests: String = cases(Path::new(folder), extension).iter().map(|case| test(check, folder, case)).collect();
         fs::write(format!("{out}/{module}.rs"), tests).expect("OUT_DIR can be written");
     }
     println!("cargo::rerun-if-changed=passes");
     let mut modules = String::new();
     for pass in entries(Path::new("passes")).iter().filter(|pass| Path::new("passes").join(pass).is_dir()) {
         let folder = format!("passes/{pass}");
-        let tests: String = cases(Path::new(&folder)).iter().map(|case| test("super::check", &folder, case)).collect();
+        let tests: String =
+            cases(Path::new(&folder), ".ir").iter().map(|case| test("super::check", &folder, case)).collect();
         let name = identifier(pass);
         writeln!(modules, "mod {name} {{\n{tests}}}").expect("a String takes any text");
     }
@@ -33,9 +37,9 @@ fn test(check: &str, folder: &str, case: &str) -> String {
     format!("    #[test]\n    fn {}() {{\n        {check}({folder:?}, {case:?});\n    }}\n", identifier(case))
 }
 
-/// Stems of the `.ir` files of a folder, sorted.
-fn cases(folder: &Path) -> Vec<String> {
-    entries(folder).iter().filter_map(|name| Some(name.strip_suffix(".ir")?.to_owned())).collect()
+/// Stems of the files of a folder that end in this, sorted.
+fn cases(folder: &Path, extension: &str) -> Vec<String> {
+    entries(folder).iter().filter_map(|name| Some(name.strip_suffix(extension)?.to_owned())).collect()
 }
 
 fn entries(folder: &Path) -> Vec<String> {

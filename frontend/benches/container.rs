@@ -2,9 +2,11 @@
 //!
 //! `cargo bench -p optc --bench container`. Rates are of symbols, and of the constants kept as dense
 //! `f32`; the best of several runs. `taskset -c 0` in front of it gives the rates of one thread.
+//! `cargo bench -p optc --bench container -- MODEL…` reads models instead, ONNX or `.optc`.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use optc::ir::constant::width;
@@ -137,7 +139,29 @@ fn containers(rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Reads files as the command line does, and decodes their constants.
+fn models(paths: &[String]) {
+    println!("{:>9} {:>9} {:>8} {:>10} {:>11}  model", "dense MB", "file MB", "read ms", "decode ms", "both MB/s");
+    for path in paths {
+        let load = || optc::load(path).unwrap_or_else(|e| panic!("{e}"));
+        let graph = load();
+        let floats = |constant: &Arc<Constant>| if constant.dtype().is_float() { constant.len() } else { 0 };
+        let constants: Vec<_> = graph.nodes().filter_map(|node| graph.constant(node)).collect();
+        let mb = 4.0 * constants.iter().map(|c| floats(c)).sum::<usize>() as f64 / 1e6;
+        let file = std::fs::metadata(path).map_or(0, |data| data.len()) as f64 / 1e6;
+        let (read, decode) =
+            (best(load), best(|| constants.iter().map(|constant| constant.decode().len()).sum::<usize>()));
+        let (read_ms, decode_ms, both) = (1e3 * read, 1e3 * decode, mb / (read + decode));
+        println!("{mb:>9.1} {file:>9.2} {read_ms:>8.1} {decode_ms:>10.1} {both:>11.0}  {path}");
+    }
+}
+
 fn main() {
+    // Cargo itself adds `--bench`.
+    let paths: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    if !paths.is_empty() {
+        return models(&paths);
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     coders(&mut rng);
     containers(&mut rng);

@@ -154,11 +154,11 @@ pub static PASSES: &[PassInfo] = &[
             OptionInfo { key: "init", default: "linear", help: "linear, density, random, or exact for the optimum" },
             OptionInfo {
                 key: "bound",
-                default: "0.02",
+                default: "0.0165",
                 help: "without k: what relative errors of all layers may add up to",
             },
-            OptionInfo { key: "ratio", default: "4.15", help: "how much smaller constants become even beyond bound" },
-            OptionInfo { key: "limit", default: "0.04", help: "what errors may add up to for the sake of ratio" },
+            OptionInfo { key: "ratio", default: "4.06", help: "how much smaller constants become even beyond bound" },
+            OptionInfo { key: "limit", default: "0.045", help: "what errors may add up to for the sake of ratio" },
             OptionInfo { key: "max-k", default: "4096", help: "the most values a layer" },
             OptionInfo {
                 key: "agreement",

@@ -35,6 +35,17 @@ ELEMENT_TYPES = {
     "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_,
 }
 
+# Cases whose outputs contradict the specification; onnxruntime is the judge of these, too.
+WRONG_DATA = {
+    # The outputs wrap around where the operator saturates.
+    "test_qlinearmatmul_2D_int8_float16", "test_qlinearmatmul_2D_int8_float32",
+    "test_qlinearmatmul_3D_int8_float16", "test_qlinearmatmul_3D_int8_float32",
+    # The outputs count elements beyond the padding, where only the window in `ceil_mode` reaches.
+    "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
+    # The outputs are cut off where a cast rounds.
+    "test_cast_FLOAT_to_BFLOAT16",
+}
+
 
 class Refused(Exception):
     """optc ended with an error; the message is its own."""
@@ -193,7 +204,11 @@ def load_value(path, declared):
         return numpy_helper.to_list(onnx.SequenceProto.FromString(data))
     if kind == "optional_type":
         return numpy_helper.to_optional(onnx.OptionalProto.FromString(data))
-    return numpy_helper.to_array(onnx.TensorProto.FromString(data))
+    array = numpy_helper.to_array(onnx.TensorProto.FromString(data))
+    if declared.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 and array.dtype == np.uint16:
+        # Some files, and versions of onnx without a type for these numbers, hold their bits.
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
 
 
 def node_cases(filters):
@@ -245,6 +260,11 @@ def check_case_run(optc, case, model, inputs, outputs, folder):
         run_optc([optc, "run", case / "model.onnx", "--backend", "interp", "--input", feed, "--output", result])
     except Refused as error:
         return "refused", str(error)
+    if case.name in WRONG_DATA:
+        try:
+            outputs = session(case / "model.onnx").run(None, inputs)
+        except Exception as error:
+            return "not judged", str(error).splitlines()[0]
     with np.load(result) as got:
         for info, expected in zip(model.graph.output, outputs):
             d = distance(expected, got[info.name])

@@ -2,9 +2,11 @@
 
 mod constants;
 mod container;
+mod differential;
 mod fuzz;
 mod kernels;
 mod meta;
+mod onnx;
 mod passes;
 mod text;
 mod verify;

@@ -13,7 +13,7 @@ use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use protobuf::EnumOrUnknown;
 
-use super::error::ImportErrorKind;
+use super::error::{ImportError, ImportErrorKind};
 use super::{tensor, types};
 
 /// How many times the size of an external file may be read from it: weights may be shared.
@@ -23,7 +23,7 @@ const MAX_REREADS: u64 = 8;
 ///
 /// # Errors
 /// If a location leaves the folder, or a file is absent or too short.
-pub(super) fn load(model: &mut ModelProto, folder: Option<&Path>) -> Result<(), ImportErrorKind> {
+pub(super) fn load(model: &mut ModelProto, folder: Option<&Path>) -> Result<(), ImportError> {
     let mut loader = Loader { folder, read: HashMap::new() };
     if let Some(graph) = model.graph.as_mut() {
         loader.graph(graph)?;
@@ -50,7 +50,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn graph(&mut self, graph: &mut GraphProto) -> Result<(), ImportErrorKind> {
+    fn graph(&mut self, graph: &mut GraphProto) -> Result<(), ImportError> {
         for tensor in &mut graph.initializer {
             self.tensor(tensor)?;
         }
@@ -62,11 +62,20 @@ impl Loader<'_> {
         graph.node.iter_mut().try_for_each(|node| self.node(node))
     }
 
-    fn node(&mut self, node: &mut NodeProto) -> Result<(), ImportErrorKind> {
-        node.attribute.iter_mut().try_for_each(|attr| self.attribute(attr))
+    /// An error names the innermost node around a tensor, which often has no name of its own.
+    fn node(&mut self, node: &mut NodeProto) -> Result<(), ImportError> {
+        let NodeProto { attribute, name, output, op_type, .. } = node;
+        attribute.iter_mut().try_for_each(|attr| self.attribute(attr)).map_err(|mut error| {
+            if error.node.is_none() {
+                error.node =
+                    Some(if name.is_empty() { output.first().cloned().unwrap_or_default() } else { name.clone() });
+                error.op_type.clone_from(op_type);
+            }
+            error
+        })
     }
 
-    fn attribute(&mut self, attr: &mut AttributeProto) -> Result<(), ImportErrorKind> {
+    fn attribute(&mut self, attr: &mut AttributeProto) -> Result<(), ImportError> {
         for tensor in attr.t.as_mut().into_iter().chain(&mut attr.tensors) {
             self.tensor(tensor)?;
         }

@@ -52,11 +52,12 @@ pub(super) fn import(name: &str, ty: Option<&TypeProto>) -> Result<Type, ImportE
     Ok(ty.into())
 }
 
-/// Negative extents, which some exporters write for "unknown", and empty symbols say nothing.
+/// Negative extents, empty symbols and `?`, which some exporters write for "unknown", say nothing. Two of them
+/// need not be equal, as two of another symbol must be.
 fn import_dim(dim: &Dimension) -> Dim {
     match &dim.value {
         Some(dimension::Value::DimValue(n)) => usize::try_from(*n).map_or(Dim::Any, Dim::Fixed),
-        Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => Dim::sym(symbol),
+        Some(dimension::Value::DimParam(symbol)) if !matches!(symbol.as_str(), "" | "?") => Dim::sym(symbol),
         _ => Dim::Any,
     }
 }

@@ -50,7 +50,15 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { bound: 0.02, ratio: Some(4.15), limit: 0.04, max_k: MAX_K, agreement: 0.99, drift: 0.05, samples: 64 }
+        Bounds {
+            bound: 0.0165,
+            ratio: Some(4.06),
+            limit: 0.045,
+            max_k: MAX_K,
+            agreement: 0.99,
+            drift: 0.05,
+            samples: 64,
+        }
     }
 }
 
