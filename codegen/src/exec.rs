@@ -1,14 +1,16 @@
 //! Runs plans: one arena, kernels in order, ranges split over threads.
 //!
-//! Kernels between two interpreter steps are one job of the team: every thread walks them all, does its share
-//! of each, and waits for the others where the next kernel reads what they write.
+//! Kernels between two interpreter steps are one job of the team. Every thread walks them all: it does its own
+//! chunks of each, then those that others have not begun, and waits until the kernel is done where the next one
+//! reads what it writes. So a thread that the system keeps from running holds up no more than the chunk it is
+//! in, and threads stay with their part of the data as long as none is late.
 //!
 //! Invariant: every address given to a kernel lies within the arena or the packed constants of the same
 //! executable, with as many bytes behind it as the planner laid out.
 #![allow(unsafe_code, reason = "kernels read and write the arena through addresses")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use optc_ir::{ExecError, Executable, Graph, StepTime, Tensor, Type, interp};
@@ -22,6 +24,10 @@ use crate::transfer::{read, write};
 
 /// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
 const SPLIT_CYCLES: usize = 3000;
+
+/// A chunk is at least this long, and a thread's part of a kernel at most so many chunks.
+const CHUNK_CYCLES: usize = 8000;
+const MAX_CHUNKS: usize = 4;
 
 /// Plans kept for input shapes seen before.
 const MAX_PLANS: usize = 16;
@@ -54,53 +60,97 @@ enum Stage {
 struct Calls {
     calls: Vec<Call>,
     threads: usize,
-    /// The calls to do: all, or one when each is timed.
-    from: AtomicUsize,
-    to: AtomicUsize,
-    /// Arrivals at barriers since the beginning.
-    arrived: AtomicUsize,
+    /// The number of the last run, and whether the end of each call in it is noted.
+    run: AtomicU64,
+    timed: AtomicBool,
 }
 
 struct Call {
     kernel: Kernel,
     args: Vec<usize>,
-    range: usize,
-    /// Whether the range is split.
+    /// Chunks of the outer range, thread by thread: begin and end of each.
+    chunks: Vec<Vec<(usize, usize)>>,
+    /// Whether a thread may do chunks of another.
     parallel: bool,
-    /// Whether all threads wait for each other after it.
+    /// Whether all calls up to this one must be done before the next begins.
     barrier: bool,
+    /// Chunks begun of each thread's, and done of all, in all runs so far.
+    begun: Vec<Counter>,
+    done: Counter,
+    /// Nanoseconds from the beginning of a timed run to the end of this call.
+    end: AtomicU64,
+}
+
+/// A counter in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Counter(AtomicU64);
+
+impl Call {
+    /// Takes the next chunk of a thread's that nobody has begun in this run.
+    fn take(&self, thread: usize, run: u64) -> Option<(usize, usize)> {
+        let chunks = &self.chunks[thread];
+        let before = (run - 1) * chunks.len() as u64;
+        let mut begun = self.begun[thread].0.load(Ordering::Acquire);
+        loop {
+            // Of a run that is over all chunks have been begun.
+            let index = usize::try_from(begun.checked_sub(before)?).ok()?;
+            let chunk = *chunks.get(index)?;
+            match self.begun[thread].0.compare_exchange_weak(begun, begun + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(chunk),
+                Err(now) => begun = now,
+            }
+        }
+    }
+
+    /// Chunks of a run.
+    fn total(&self) -> u64 {
+        self.chunks.iter().map(Vec::len).sum::<usize>() as u64
+    }
+
+    fn is_done(&self, run: u64) -> bool {
+        self.done.0.load(Ordering::Acquire) >= run * self.total()
+    }
 }
 
 impl Calls {
-    fn set(&self, from: usize, to: usize) {
-        self.from.store(from, Ordering::Relaxed);
-        self.to.store(to, Ordering::Relaxed);
+    /// The number of the next run.
+    fn next_run(&self, timed: bool) -> u64 {
+        self.timed.store(timed, Ordering::Relaxed);
+        self.run.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until every thread has come here; arrivals of one barrier fill one multiple of the threads.
-    fn meet(&self) {
-        let arrival = self.arrived.fetch_add(1, Ordering::AcqRel);
-        let all = (arrival / self.threads + 1) * self.threads;
-        wait_until(|| self.arrived.load(Ordering::Acquire) >= all);
+    /// When each call ended, from the beginning of the last timed run.
+    fn ends(&self) -> Vec<Duration> {
+        self.calls.iter().map(|call| Duration::from_nanos(call.end.load(Ordering::Relaxed))).collect()
     }
 }
 
 impl Job for Calls {
-    fn work(&self, thread: usize) {
-        let (from, to) = (self.from.load(Ordering::Relaxed), self.to.load(Ordering::Relaxed));
-        for (i, call) in self.calls[from..to].iter().enumerate() {
-            let (begin, end) = match (call.parallel, thread) {
-                (true, _) => (call.range * thread / self.threads, call.range * (thread + 1) / self.threads),
-                (false, 0) => (0, call.range),
-                (false, _) => (0, 0),
-            };
-            if begin < end {
-                // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the
-                // arena and the constants that the executable owns; parts of a range write disjoint elements.
-                unsafe { call.kernel.call(&call.args, begin, end) };
+    fn work(&self, thread: usize, run: u64) {
+        let start = Instant::now();
+        let timed = thread == 0 && self.timed.load(Ordering::Relaxed);
+        let mut group = 0;
+        for (i, call) in self.calls.iter().enumerate() {
+            let owners = if call.parallel { self.threads } else { usize::from(thread == 0) };
+            for owner in (0..owners).map(|k| (thread + k) % self.threads) {
+                while let Some((begin, end)) = call.take(owner, run) {
+                    // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the
+                    // arena and the constants that the executable owns; chunks write disjoint elements. The
+                    // executable is alive, since the run is not done before this chunk is.
+                    unsafe { call.kernel.call(&call.args, begin, end) };
+                    call.done.0.fetch_add(1, Ordering::Release);
+                }
             }
-            if call.barrier && self.threads > 1 && i + 1 < to - from {
-                self.meet();
+            if call.barrier || i + 1 == self.calls.len() {
+                for call in &self.calls[group..=i] {
+                    wait_until(|| call.is_done(run));
+                }
+                group = i + 1;
+            }
+            if timed {
+                let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                call.end.store(nanos, Ordering::Relaxed);
             }
         }
     }
@@ -163,10 +213,7 @@ impl Executable for JitExecutable {
         compiled.load(inputs);
         for i in 0..compiled.stages.len() {
             match &compiled.stages[i] {
-                Stage::Kernels(_, calls) => {
-                    calls.set(0, calls.calls.len());
-                    self.team.run(calls.clone());
-                }
+                Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
                 Stage::Interp(step) => compiled.interpret(*step)?,
             }
         }
@@ -181,11 +228,11 @@ impl Executable for JitExecutable {
         for i in 0..compiled.stages.len() {
             match &compiled.stages[i] {
                 Stage::Kernels(first, calls) => {
-                    for call in 0..calls.calls.len() {
-                        calls.set(call, call + 1);
-                        let start = Instant::now();
-                        self.team.run(calls.clone());
-                        times.push(compiled.step_time(first + call, start.elapsed()));
+                    self.team.run(calls, calls.next_run(true));
+                    let ends = calls.ends();
+                    let begins = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
+                    for (call, (begin, &end)) in begins.zip(&ends).enumerate() {
+                        times.push(compiled.step_time(first + call, end.saturating_sub(begin)));
                     }
                 }
                 Stage::Interp(step) => {
@@ -224,14 +271,18 @@ impl Compiled {
                             Arg::Constant(i, from) => packed[*i] + from,
                         })
                         .collect();
-                    let parallel =
-                        target.threads > 1 && ranges[*work] > 1 && plan.works[*work].cycles() >= SPLIT_CYCLES;
+                    let (cycles, range) = (plan.works[*work].cycles(), ranges[*work]);
+                    let parallel = target.threads > 1 && range > 1 && cycles >= SPLIT_CYCLES;
+                    let chunks = if parallel { share(range, cycles, target.threads) } else { vec![vec![(0, range)]] };
                     calls.push(Call {
                         kernel: kernels[*work].clone(),
                         args,
-                        range: ranges[*work],
+                        begun: chunks.iter().map(|_| Counter::default()).collect(),
+                        done: Counter::default(),
+                        chunks,
                         parallel,
                         barrier: !overlaps_next,
+                        end: AtomicU64::new(0),
                     });
                 }
                 StepKind::Interp { .. } => {
@@ -332,7 +383,18 @@ fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: u
         }
     }
     let first = end - calls.len();
-    let to = AtomicUsize::new(calls.len());
-    let calls = Calls { calls, threads, from: AtomicUsize::new(0), to, arrived: AtomicUsize::new(0) };
+    let calls = Calls { calls, threads, run: AtomicU64::new(0), timed: AtomicBool::new(false) };
     stages.push(Stage::Kernels(first, Arc::new(calls)));
+}
+
+/// Splits a range between threads, and the part of each into chunks that others may take over.
+fn share(range: usize, cycles: usize, threads: usize) -> Vec<Vec<(usize, usize)>> {
+    let wanted = (cycles / threads / CHUNK_CYCLES).clamp(1, MAX_CHUNKS);
+    (0..threads)
+        .map(|thread| {
+            let (begin, end) = (range * thread / threads, range * (thread + 1) / threads);
+            let (len, count) = (end - begin, wanted.min(end - begin));
+            (0..count).map(|i| (begin + len * i / count, begin + len * (i + 1) / count)).collect()
+        })
+        .collect()
 }

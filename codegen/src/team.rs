@@ -3,7 +3,7 @@
 //! A worker without a job spins for a short while before it sleeps, since the next run usually follows at
 //! once. Jobs own what they touch, so nothing here borrows.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -13,20 +13,21 @@ use optc_ir::ExecError;
 const SPINS: usize = 10_000;
 
 /// Turns of a thread that waits for others before it lets some other thread have its processor.
-const SPINS_BEFORE_YIELD: usize = 20_000;
+const SPINS_BEFORE_YIELD: usize = 2_000;
 
-/// What a team does: every thread calls `work` with its number, the caller with 0.
+/// What a team does: every thread calls `work` with its number, the caller with 0, and the number of the run.
+///
+/// The caller's `work` returns when the run is done, whoever did it. A worker that the system kept from running
+/// may begin a run after that: it must find nothing left to do.
 pub(crate) trait Job: Send + Sync {
     /// The share of one thread.
-    fn work(&self, thread: usize);
+    fn work(&self, thread: usize, run: u64);
 }
 
 struct Shared {
-    /// Counts jobs; workers wait for it to change.
+    /// Counts what was put into the slot; workers wait for it to change.
     epoch: AtomicU64,
-    /// Workers that have done their share.
-    done: AtomicUsize,
-    job: Mutex<Option<Arc<dyn Job>>>,
+    slot: Mutex<Option<(Arc<dyn Job>, u64)>>,
     quit: AtomicBool,
 }
 
@@ -47,12 +48,8 @@ impl Team {
     /// # Errors
     /// If the system has no more threads.
     pub(crate) fn new(threads: usize) -> Result<Team, ExecError> {
-        let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
-            done: AtomicUsize::new(0),
-            job: Mutex::new(None),
-            quit: AtomicBool::new(false),
-        });
+        let shared =
+            Arc::new(Shared { epoch: AtomicU64::new(0), slot: Mutex::new(None), quit: AtomicBool::new(false) });
         let mut team = Team { shared, workers: Vec::new() };
         for number in 1..threads {
             let (shared, asleep) = (team.shared.clone(), Arc::new(AtomicBool::new(false)));
@@ -66,22 +63,24 @@ impl Team {
         Ok(team)
     }
 
-    /// Runs a job on all threads; returns when all have done their share.
-    pub(crate) fn run(&self, job: Arc<dyn Job>) {
+    /// Does a run of a job on all threads.
+    pub(crate) fn run<J: Job + 'static>(&self, job: &Arc<J>, run: u64) {
         let shared = &self.shared;
-        *shared.job.lock().expect("no thread panics with the lock") = Some(job.clone());
-        shared.done.store(0, Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for worker in &self.workers {
-            if worker.asleep.load(Ordering::SeqCst)
-                && let Some(handle) = &worker.handle
-            {
-                handle.thread().unpark();
+        if !self.workers.is_empty() {
+            *shared.slot.lock().expect("no thread panics with the lock") = Some((job.clone() as Arc<dyn Job>, run));
+            shared.epoch.fetch_add(1, Ordering::SeqCst);
+            for worker in &self.workers {
+                if worker.asleep.load(Ordering::SeqCst)
+                    && let Some(handle) = &worker.handle
+                {
+                    handle.thread().unpark();
+                }
             }
         }
-        job.work(0);
-        wait_until(|| shared.done.load(Ordering::Acquire) == self.workers.len());
-        *shared.job.lock().expect("no thread panics with the lock") = None;
+        job.work(0, run);
+        if !self.workers.is_empty() {
+            *shared.slot.lock().expect("no thread panics with the lock") = None;
+        }
     }
 }
 
@@ -120,11 +119,9 @@ fn serve(shared: &Shared, asleep: &AtomicBool, number: usize) {
             return;
         }
         seen = shared.epoch.load(Ordering::SeqCst);
-        let job = shared.job.lock().expect("no thread panics with the lock").clone();
-        if let Some(job) = job {
-            job.work(number);
-            drop(job);
-            shared.done.fetch_add(1, Ordering::Release);
+        let job = shared.slot.lock().expect("no thread panics with the lock").clone();
+        if let Some((job, run)) = job {
+            job.work(number, run);
         }
     }
 }
@@ -145,31 +142,35 @@ pub(crate) fn wait_until(ready: impl Fn() -> bool) {
 mod tests {
     use super::*;
 
+    /// One thing to do a run, for whoever comes first.
     struct Count {
-        threads: usize,
-        shares: Vec<AtomicUsize>,
+        next: AtomicU64,
+        done: AtomicU64,
     }
 
     impl Job for Count {
-        fn work(&self, thread: usize) {
-            assert!(thread < self.threads);
-            self.shares[thread].fetch_add(1, Ordering::Relaxed);
+        fn work(&self, _: usize, run: u64) {
+            if self.next.compare_exchange(run - 1, run, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                self.done.fetch_add(1, Ordering::Release);
+            }
+            wait_until(|| self.done.load(Ordering::Acquire) >= run);
         }
     }
 
     #[test]
-    fn every_thread_does_its_share_of_every_job() {
+    fn every_run_is_done_when_the_caller_returns() {
         for threads in [1, 2, 3] {
             let team = Team::new(threads).unwrap();
-            let job = Arc::new(Count { threads, shares: (0..threads).map(|_| AtomicUsize::new(0)).collect() });
-            for run in 0..200 {
+            let count = Arc::new(Count { next: AtomicU64::new(0), done: AtomicU64::new(0) });
+            for run in 1..=200 {
                 if run % 50 == 49 {
                     thread::sleep(std::time::Duration::from_millis(2));
                 }
-                team.run(job.clone());
+                team.run(&count, run);
+                assert_eq!(count.done.load(Ordering::Acquire), run);
             }
-            assert!(job.shares.iter().all(|share| share.load(Ordering::Relaxed) == 200));
-            assert_eq!(Arc::strong_count(&job), 1, "a job is let go of");
+            drop(team);
+            assert_eq!(Arc::strong_count(&count), 1, "a job is let go of");
         }
     }
 }

@@ -64,11 +64,11 @@ impl Transformed {
 
     /// An odd number of cache lines, so that the places of a tile fall into different sets of the cache.
     pub(crate) fn place(&self) -> i64 {
-        signed((self.blocks * self.tiles | 1) * VECTOR_BYTES)
+        signed(((self.blocks * self.tiles) | 1) * VECTOR_BYTES)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        PLACES * (self.blocks * self.tiles | 1) * VECTOR_BYTES
+        PLACES * ((self.blocks * self.tiles) | 1) * VECTOR_BYTES
     }
 }
 
