@@ -263,7 +263,7 @@ impl Compiled {
         let mut calls: Vec<Call> = Vec::new();
         for (i, step) in plan.steps.iter().enumerate() {
             match &step.kind {
-                StepKind::Kernel { work, args, overlaps_next } => {
+                StepKind::Kernel { work, args, overlaps_next, .. } => {
                     let args = args
                         .iter()
                         .map(|arg| match arg {

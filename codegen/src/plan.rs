@@ -73,6 +73,9 @@ pub(crate) enum StepKind {
         args: Vec<Arg>,
         /// Whether the next step may begin before this one has ended: they touch different memory.
         overlaps_next: bool,
+        /// An argument that the result, another argument, may take the place of: the kernel walks both alike and
+        /// reads each element before it writes it.
+        in_place: Option<(usize, usize)>,
     },
     /// Evaluates an operator that has no kernel in the interpreter.
     Interp {
@@ -159,6 +162,11 @@ impl Plan {
         order.sort_by_key(|&i| (self.buffers[i].first, i));
         let mut placed: Vec<usize> = Vec::new();
         for i in order {
+            if let Some(j) = self.replaced_by(i) {
+                self.buffers[i].offset = self.buffers[j].offset;
+                placed.push(i);
+                continue;
+            }
             let (first, last, size) = (self.buffers[i].first, self.buffers[i].last, room(self.buffers[i].bytes));
             let mut busy: Vec<(usize, usize)> = placed
                 .iter()
@@ -180,6 +188,23 @@ impl Plan {
         }
     }
 
+    /// The buffer that a buffer may take the place of: its first step reads the other one, for the last time,
+    /// element by element as it writes.
+    fn replaced_by(&self, i: usize) -> Option<usize> {
+        let buffer = &self.buffers[i];
+        let StepKind::Kernel { args, in_place: Some((from, to)), .. } = &self.steps.get(buffer.first)?.kind else {
+            return None;
+        };
+        match (args.get(*from)?, args.get(*to)?) {
+            (Arg::Buffer(j, _), Arg::Buffer(result, _)) if *result == i => {
+                let replaced = &self.buffers[*j];
+                let once = args.iter().filter(|arg| matches!(arg, Arg::Buffer(other, _) if other == j)).count() == 1;
+                (once && replaced.last == buffer.first && replaced.bytes == buffer.bytes).then_some(*j)
+            }
+            _ => None,
+        }
+    }
+
     /// The pairs of buffers that overlap in space and in time; empty in a correct plan.
     pub fn check(&self) -> Vec<(usize, usize)> {
         let live: Vec<usize> = (0..self.buffers.len()).filter(|&i| self.buffers[i].first != usize::MAX).collect();
@@ -189,7 +214,8 @@ impl Plan {
                 let (a, b) = (&self.buffers[i], &self.buffers[j]);
                 let in_time = a.first <= b.last && b.first <= a.last;
                 let in_space = a.offset < b.offset + room(b.bytes) && b.offset < a.offset + room(a.bytes);
-                if in_time && in_space && a.bytes > 0 && b.bytes > 0 {
+                let replaced = self.replaced_by(i) == Some(j) || self.replaced_by(j) == Some(i);
+                if in_time && in_space && a.bytes > 0 && b.bytes > 0 && !(replaced && a.offset == b.offset) {
                     clashes.push((j, i));
                 }
             }

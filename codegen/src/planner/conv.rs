@@ -7,7 +7,7 @@ use optc_ir::{NodeId, Op, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
 use crate::layout::Blocked;
-use crate::plan::Arg;
+use crate::plan::{Arg, StepKind};
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
@@ -183,8 +183,22 @@ impl Planner<'_> {
         })?;
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
+        let operands = contract.epilogue.operands.clone();
         self.kernel(chain.end, contract, args);
+        self.sums_in_place(&operands, &out);
         Some(())
+    }
+
+    /// Lets the result of the last step, an image, take the place of an operand of its epilogue.
+    pub(super) fn sums_in_place(&mut self, operands: &[Strides], out: &Blocked) {
+        let Some(StepKind::Kernel { args, .. }) = self.plan.steps.last().map(|step| &step.kind) else { return };
+        let first = args.len() - operands.len();
+        let alike = operands.iter().zip(&args[first..]).position(|(operand, arg)| {
+            *operand == out.strides() && matches!(arg, Arg::Buffer(_, start) if *start == out.start())
+        });
+        if let Some(i) = alike {
+            self.allow_in_place(first + i, 2);
+        }
     }
 
     /// A few channels read in order of their axes: the place, its steps, and the walk over k.
@@ -245,7 +259,9 @@ impl Planner<'_> {
         })?;
         let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
+        let operands = depthwise.epilogue.operands.clone();
         self.kernel(chain.end, depthwise, args);
+        self.sums_in_place(&operands, &out);
         Some(())
     }
 

@@ -4,7 +4,7 @@ use optc_ir::{Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
-use crate::layout::{Layout, image_shape};
+use crate::layout::{Layout, image_shape, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::function::Function;
 use crate::tile::map::{Map, MapOther};
@@ -85,10 +85,11 @@ impl Planner<'_> {
         let layout = self.strided_layout(chain.end.into(), shape);
         let Layout::Strided { strides, .. } = &layout else { return None };
         let map = Map::new(shape, strides, &walks, steps);
+        let like = walks.iter().position(|walk| same_walk(shape, walk, strides));
         let buffer = self.buffer(shape.iter().product::<usize>() * 4);
         self.put(chain.end.into(), Place { buffer, layout });
         args.push(Arg::Buffer(buffer, 0));
-        self.kernel(chain.end, map, args);
+        self.map_in_place(chain, map, args, like);
         Some(())
     }
 
@@ -135,9 +136,23 @@ impl Planner<'_> {
         }
         let (place, out) = self.place_blocked(chain.end, chain.end.into(), images);
         let map = Map::new(&out.extents(), &out.walk(), &walks, steps);
+        let like = walks.iter().position(|walk| *walk == out.walk());
         args.push(Arg::Buffer(place.buffer, out.start()));
-        self.kernel(chain.end, map, args);
+        self.map_in_place(chain, map, args, like);
         Some(())
+    }
+
+    /// Appends a map whose result may take the place of the operand that lies as it does.
+    fn map_in_place(&mut self, chain: &Chain, map: Map, args: Vec<Arg>, like: Option<usize>) {
+        let result = args.len() - 1;
+        let like = like.filter(|&operand| match (args[operand], args[result]) {
+            (Arg::Buffer(_, from), Arg::Buffer(_, to)) => from == to,
+            _ => false,
+        });
+        self.kernel(chain.end, map, args);
+        if let Some(operand) = like {
+            self.allow_in_place(operand, result);
+        }
     }
 }
 

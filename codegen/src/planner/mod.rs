@@ -136,7 +136,16 @@ impl Planner<'_> {
             self.plan.works.len() - 1
         });
         let node = self.graph.name(node).to_owned();
-        self.plan.steps.push(Step { node, kind: StepKind::Kernel { work: index, args, overlaps_next: false } });
+        self.plan
+            .steps
+            .push(Step { node, kind: StepKind::Kernel { work: index, args, overlaps_next: false, in_place: None } });
+    }
+
+    /// Lets the result of the last step, argument `to`, take the place of argument `from`.
+    fn allow_in_place(&mut self, from: usize, to: usize) {
+        if let Some(StepKind::Kernel { in_place, .. }) = self.plan.steps.last_mut().map(|step| &mut step.kind) {
+            *in_place = Some((from, to));
+        }
     }
 
     /// Lets the next step begin before the last one has ended.

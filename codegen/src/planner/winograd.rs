@@ -99,7 +99,9 @@ impl Planner<'_> {
         let tiles = Tiles { images, rows, columns, grid, from: to, y: out.strides(), epilogue };
         let mut args = vec![Arg::Buffer(sums, 0), Arg::Buffer(sums, 0), Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
+        let operands = tiles.epilogue.operands.clone();
         self.kernel(chain.end, tiles, args);
+        self.sums_in_place(&operands, &out);
         Some(())
     }
 
