@@ -1,7 +1,7 @@
 //! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
-use optc_codegen::{Jit, Plan, Target};
+use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
     Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,
     LeakyRelu, Linear, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary, Variadic,
@@ -278,4 +278,45 @@ fn open_dimensions() {
             assert!((x - y).abs() < 1e-3, "{x} and {y}");
         }
     }
+}
+
+/// 3×3 convolutions large enough to be transformed, groups that fill blocks, and what follows in one kernel.
+#[test]
+fn wide_convolutions() {
+    let mut plans = String::new();
+    for (case, (n, c, o, group)) in
+        [(1, 16, 32, 1), (2, 24, 16, 1), (1, 20, 20, 1), (1, 64, 64, 2)].into_iter().enumerate()
+    {
+        for (h, w) in [(5, 7), (13, 12), (16, 16), (3, 30)] {
+            let acts = [Act::Relu, Act::Gelu, Act::None, Act::HardSwish];
+            let conv = Conv { pads: vec![1; 4], group, act: acts[case % acts.len()], ..Conv::default() };
+            let what = format!("{n}×{c}×{h}×{w} → {o} in {group} groups");
+            check(&what, conv.clone(), &[&[n, c, h, w], &[o, c / group, 3, 3], &[o]]);
+
+            let mut rng = ChaCha8Rng::seed_from_u64(21);
+            let mut graph = Graph::new("residual");
+            let x = graph.add_input("x", Type::tensor(DType::F32, [n, c, h, w]));
+            let constant = |graph: &mut Graph, rng: &mut _, name: &str, shape: &[usize]| {
+                graph.add_tensor(name, random(rng, shape))
+            };
+            let (w1, w2) = (
+                constant(&mut graph, &mut rng, "w1", &[o, c / group, 3, 3]),
+                constant(&mut graph, &mut rng, "w2", &[o, o, 1, 1]),
+            );
+            let scale = constant(&mut graph, &mut rng, "scale", &[o, 1, 1]);
+            let first = graph.add("first", conv, &[Some(x.into()), Some(w1.into())]).unwrap();
+            let second = graph.add("second", Conv::default(), &[Some(first.into()), Some(w2.into())]).unwrap();
+            let scaled =
+                graph.add("scaled", Op::Binary(Binary::Mul), &[Some(second.into()), Some(scale.into())]).unwrap();
+            let sum = graph.add("sum", Op::Binary(Binary::Add), &[Some(first.into()), Some(scaled.into())]).unwrap();
+            let relu = graph.add("relu", Op::Unary(Unary::Relu), &[Some(sum.into())]).unwrap();
+            let half = graph.add("half", Op::Unary(Unary::Sigmoid), &[Some(relu.into())]).unwrap();
+            let gated = graph.add("gated", Op::Binary(Binary::Mul), &[Some(half.into()), Some(relu.into())]).unwrap();
+            graph.add_result("y", gated.into());
+            agree(&what, &graph, &[random(&mut rng, &[n, c, h, w])]);
+            plans += &Plan::new(&graph, &Target::host(1)).unwrap().to_string();
+        }
+    }
+    let wide = Target::host(1).vectors == Vectors::Avx512;
+    assert_eq!(plans.contains("winograd"), wide, "transformed where there are registers for it\n{plans}");
 }
