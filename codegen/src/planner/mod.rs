@@ -8,6 +8,7 @@
 mod chain;
 mod conv;
 mod fold;
+mod gather;
 mod image;
 mod map;
 mod matrix;
@@ -112,7 +113,8 @@ impl Planner<'_> {
         {
             return Ok(());
         }
-        if self.view(node).is_some() || self.image(node).is_some() || self.rows(node).is_some() {
+        let families = [Planner::view, Planner::image, Planner::rows, Planner::gather];
+        if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
         }
         self.interpret(node);
