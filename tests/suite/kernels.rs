@@ -2,6 +2,7 @@
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
 mod movement;
+mod recurrent;
 
 use optc_codegen::{Jit, Plan, Target};
 use optc_ir::op::{

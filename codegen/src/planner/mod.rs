@@ -13,6 +13,7 @@ mod image;
 mod map;
 mod matrix;
 mod places;
+mod recurrent;
 mod rows;
 mod view;
 
@@ -113,7 +114,7 @@ impl Planner<'_> {
         {
             return Ok(());
         }
-        let families = [Planner::view, Planner::image, Planner::rows, Planner::gather];
+        let families = [Planner::view, Planner::image, Planner::rows, Planner::gather, Planner::recurrent];
         if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
         }
