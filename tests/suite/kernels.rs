@@ -3,6 +3,7 @@
 
 mod movement;
 mod recurrent;
+mod transposed;
 
 use optc_codegen::{Jit, Plan, Target};
 use optc_ir::op::{

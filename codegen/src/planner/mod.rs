@@ -7,6 +7,7 @@
 
 mod chain;
 mod conv;
+mod conv_transpose;
 mod fold;
 mod gather;
 mod image;
