@@ -371,12 +371,17 @@ fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: u
         return;
     }
     let mut calls = std::mem::take(calls);
-    let mut shared = false;
+    let (mut shared, mut unseen) = (false, false);
     for i in 0..calls.len() {
         // Where one thread does both a kernel and the next, and no other is still at work, it waits for no one.
+        // What it does alone is waited for before the next kernel that others take part in, if it is to be waited
+        // for at all: kernels in between may let the next begin early, but not before those ahead of them.
         shared |= calls[i].parallel;
-        calls[i].barrier &= shared || calls.get(i + 1).is_some_and(|next| next.parallel);
-        shared &= !calls[i].barrier;
+        unseen |= calls[i].barrier;
+        calls[i].barrier = unseen && (shared || calls.get(i + 1).is_some_and(|next| next.parallel));
+        if calls[i].barrier {
+            (shared, unseen) = (false, false);
+        }
     }
     let first = end - calls.len();
     let to = AtomicUsize::new(calls.len());
