@@ -11,6 +11,7 @@ use crate::tile::global_pool::GlobalPool;
 use crate::tile::map::Map;
 use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::recurrent::Recurrent;
+use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
 use crate::tile::transpose::Transpose;
 use crate::tile::{LANES, Schedule};
@@ -55,6 +56,8 @@ works! {
     Rows,
     /// A recurrent layer.
     Recurrent,
+    /// Images resampled along an axis.
+    Resample,
     /// A copy between strides.
     Copy,
     /// A transposition, also to and from blocks of channels.
@@ -84,6 +87,7 @@ impl Work {
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
             }
             Work::GlobalPool(p) => p.images * p.blocks * LANES * p.rows * p.columns,
+            Work::Resample(r) => r.vectors() * LANES,
             Work::Map(m) => m.elements() * m.steps.len(),
             Work::Rows(r) => r.elements() * 4,
             // Each is what several gates make of their sums.
@@ -140,6 +144,7 @@ impl fmt::Display for Work {
                 f.write_str("f32")?;
                 m.steps.iter().try_for_each(|(function, _)| write!(f, "_{}", function.word()))
             }
+            Work::Resample(_) => f.write_str("f32_resample"),
             Work::Recurrent(r) => write!(f, "f32_{}", r.cell.word()),
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),

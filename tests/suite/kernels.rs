@@ -3,6 +3,7 @@
 
 mod movement;
 mod recurrent;
+mod resize;
 mod transposed;
 
 use optc_codegen::{Jit, Plan, Target};

@@ -15,6 +15,7 @@ mod map;
 mod matrix;
 mod places;
 mod recurrent;
+mod resize;
 mod rows;
 mod view;
 
@@ -115,7 +116,8 @@ impl Planner<'_> {
         {
             return Ok(());
         }
-        let families = [Planner::view, Planner::image, Planner::rows, Planner::gather, Planner::recurrent];
+        let families =
+            [Planner::view, Planner::image, Planner::rows, Planner::gather, Planner::recurrent, Planner::resize];
         if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
         }

@@ -14,6 +14,7 @@ pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod program;
 pub(crate) mod recurrent;
+pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
 #[cfg(test)]
