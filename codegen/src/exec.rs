@@ -9,12 +9,14 @@
 //! executable, with as many bytes behind it as the planner laid out.
 #![allow(unsafe_code, reason = "kernels read and write the arena through addresses")]
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use optc_ir::{ExecError, Executable, Graph, StepTime, Tensor, Type, interp};
+use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, Type, interp};
 
+use crate::gather::Gather;
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
 use crate::plan::{Arg, Home, Plan, StepKind};
@@ -52,8 +54,8 @@ struct Compiled {
 enum Stage {
     /// Kernels, from this step on.
     Kernels(usize, Arc<Calls>),
-    /// An interpreter step.
-    Interp(usize),
+    /// A step without a kernel: the interpreter's, or one that only moves elements.
+    Host(usize),
 }
 
 /// Kernels one after the other.
@@ -214,7 +216,7 @@ impl Executable for JitExecutable {
         for i in 0..compiled.stages.len() {
             match &compiled.stages[i] {
                 Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
-                Stage::Interp(step) => compiled.interpret(*step)?,
+                Stage::Host(step) => compiled.on_host(*step)?,
             }
         }
         compiled.results()
@@ -235,9 +237,9 @@ impl Executable for JitExecutable {
                         times.push(compiled.step_time(first + call, end.saturating_sub(begin)));
                     }
                 }
-                Stage::Interp(step) => {
+                Stage::Host(step) => {
                     let (step, start) = (*step, Instant::now());
-                    compiled.interpret(step)?;
+                    compiled.on_host(step)?;
                     times.push(compiled.step_time(step, start.elapsed()));
                 }
             }
@@ -285,9 +287,9 @@ impl Compiled {
                         end: AtomicU64::new(0),
                     });
                 }
-                StepKind::Interp { .. } => {
+                StepKind::Interp { .. } | StepKind::Gather(_) => {
                     finish(&mut stages, &mut calls, i, target.threads);
-                    stages.push(Stage::Interp(i));
+                    stages.push(Stage::Host(i));
                 }
             }
         }
@@ -315,24 +317,70 @@ impl Compiled {
                 (work.to_string(), work.macs())
             }
             StepKind::Interp { .. } => ("interp".to_owned(), 0),
+            StepKind::Gather(_) => ("gather".to_owned(), 0),
         };
         StepTime { node: step.node.clone(), kernel, time, macs }
+    }
+
+    /// Does a step that has no kernel.
+    fn on_host(&mut self, step: usize) -> Result<(), ExecError> {
+        match &self.plan.steps[step].kind {
+            StepKind::Interp { .. } => self.interpret(step),
+            StepKind::Gather(gather) => {
+                let gather = gather.clone();
+                self.gather(&gather).map_err(|source| self.failed(step, "gather", source))
+            }
+            StepKind::Kernel { .. } => unreachable!("kernels are called, not stages of their own"),
+        }
+    }
+
+    fn failed(&self, step: usize, op: &str, source: EvalError) -> ExecError {
+        ExecError::Node { node: self.plan.steps[step].node.clone(), op: op.to_owned(), source }
+    }
+
+    fn gather(&mut self, gather: &Gather) -> Result<(), EvalError> {
+        let indices = match &gather.indices {
+            Home::Slot(i) => self.slots[*i].as_ref(),
+            Home::Constant(i) => Some(self.plan.constants[*i].as_ref()),
+            Home::Place(..) => None,
+        };
+        let indices = indices.and_then(|tensor| tensor.data().to_i64()).expect("indices are integers, in a slot");
+        let starts = gather.extents.starts(&indices)?;
+        let inner = gather.extents.inner;
+        let to = self.plan.buffers[gather.to].offset / 4;
+        let arena = self.arena.numbers_mut();
+        match gather.from {
+            Arg::Buffer(buffer, byte) => {
+                let from = (self.plan.buffers[buffer].offset + byte) / 4;
+                for (i, start) in starts.into_iter().enumerate() {
+                    arena.copy_within(from + start..from + start + inner, to + i * inner);
+                }
+            }
+            Arg::Constant(constant, byte) => {
+                let from = &self.plan.packed[constant].numbers()[byte / 4..];
+                for (slice, start) in arena[to..].chunks_exact_mut(inner).zip(starts) {
+                    slice.copy_from_slice(&from[start..start + inner]);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn interpret(&mut self, step: usize) -> Result<(), ExecError> {
         let StepKind::Interp { op, operands, results } = &self.plan.steps[step].kind else {
             unreachable!("only interpreter steps come here")
         };
-        let tensors: Vec<Option<Tensor>> = operands
+        // Constants may be large: they are lent, not copied.
+        let tensors: Vec<Option<Cow<'_, Tensor>>> = operands
             .iter()
-            .map(|home| home.as_ref().map(|home| self.get(home)).transpose())
-            .collect::<Result<_, _>>()?;
-        let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_ref).collect();
-        let values = interp::eval(op, &tensors).map_err(|source| ExecError::Node {
-            node: self.plan.steps[step].node.clone(),
-            op: op.name().to_owned(),
-            source,
-        })?;
+            .map(|home| match home {
+                Some(Home::Constant(i)) => Ok(Some(Cow::Borrowed(self.plan.constants[*i].as_ref()))),
+                Some(home) => self.get(home).map(|tensor| Some(Cow::Owned(tensor))),
+                None => Ok(None),
+            })
+            .collect::<Result<_, ExecError>>()?;
+        let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
+        let values = interp::eval(op, &tensors).map_err(|source| self.failed(step, op.name(), source))?;
         let results = results.clone();
         for (home, value) in results.iter().zip(values) {
             self.put(home, value);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use optc_ir::{ExecError, Graph, Op, Tensor};
 
+use crate::gather::Gather;
 use crate::layout::Layout;
 use crate::memory::{ALIGN, Memory};
 use crate::planner;
@@ -86,6 +87,8 @@ pub(crate) enum StepKind {
         /// Its results.
         results: Vec<Home>,
     },
+    /// Moves slices that integers pick.
+    Gather(Gather),
 }
 
 /// Everything the executor needs besides code.
@@ -155,6 +158,12 @@ impl Plan {
                             touch(place.buffer, step);
                         }
                     }
+                }
+                StepKind::Gather(gather) => {
+                    if let Arg::Buffer(from, _) = gather.from {
+                        touch(from, step);
+                    }
+                    touch(gather.to, step);
                 }
             }
         }
@@ -256,17 +265,15 @@ impl fmt::Display for Plan {
             Home::Slot(i) => format!("slot{i}"),
             Home::Constant(i) => format!("const{i}"),
         };
+        let argument = |arg: &Arg| match arg {
+            Arg::Buffer(i, from) => format!("@{}", self.buffers[*i].offset + from),
+            Arg::Constant(i, 0) => format!("packed{i}"),
+            Arg::Constant(i, from) => format!("packed{i}+{from}"),
+        };
         for step in &self.steps {
             match &step.kind {
                 StepKind::Kernel { work, args, .. } => {
-                    let args: Vec<String> = args
-                        .iter()
-                        .map(|arg| match arg {
-                            Arg::Buffer(i, from) => format!("@{}", self.buffers[*i].offset + from),
-                            Arg::Constant(i, 0) => format!("packed{i}"),
-                            Arg::Constant(i, from) => format!("packed{i}+{from}"),
-                        })
-                        .collect();
+                    let args: Vec<String> = args.iter().map(argument).collect();
                     let work = &self.works[*work];
                     writeln!(f, "{}: {work}({}) {}", step.node, args.join(", "), work.shape())?;
                 }
@@ -276,6 +283,10 @@ impl fmt::Display for Plan {
                     let results: Vec<String> = results.iter().map(place).collect();
                     let (operands, results) = (operands.join(", "), results.join(", "));
                     writeln!(f, "{}: interp {}({operands}) -> {results}", step.node, op.name())?;
+                }
+                StepKind::Gather(gather) => {
+                    let (from, indices) = (argument(&gather.from), place(&gather.indices));
+                    writeln!(f, "{}: gather({from}, {indices}) -> @{}", step.node, self.buffers[gather.to].offset)?;
                 }
             }
         }

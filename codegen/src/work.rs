@@ -10,6 +10,8 @@ use crate::tile::fill::Fill;
 use crate::tile::global_pool::GlobalPool;
 use crate::tile::map::Map;
 use crate::tile::pool::{Kind as PoolKind, Pool};
+use crate::tile::recurrent::Recurrent;
+use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
 use crate::tile::transpose::Transpose;
 use crate::tile::winograd::{Patches, Tiles};
@@ -57,6 +59,10 @@ works! {
     Map,
     /// A function of rows.
     Rows,
+    /// A recurrent layer.
+    Recurrent,
+    /// Images resampled along an axis.
+    Resample,
     /// A copy between strides.
     Copy,
     /// A transposition, also to and from blocks of channels.
@@ -71,6 +77,7 @@ impl Work {
         match self {
             Work::Contract(c) => c.macs(),
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
+            Work::Recurrent(r) => r.macs(),
             _ => 0,
         }
     }
@@ -85,8 +92,11 @@ impl Work {
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
             }
             Work::GlobalPool(p) => p.images * p.blocks * LANES * p.rows * p.columns,
+            Work::Resample(r) => r.vectors() * LANES,
             Work::Map(m) => m.elements() * m.steps.len(),
             Work::Rows(r) => r.elements() * 4,
+            // Each is what several gates make of their sums.
+            Work::Recurrent(r) => r.elements() * 4 * r.cell.gates(),
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
             Work::Fill(f) => f.elements(),
@@ -141,6 +151,8 @@ impl fmt::Display for Work {
                 f.write_str("f32")?;
                 m.steps.iter().try_for_each(|(function, _)| write!(f, "_{}", function.word()))
             }
+            Work::Resample(_) => f.write_str("f32_resample"),
+            Work::Recurrent(r) => write!(f, "f32_{}", r.cell.word()),
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),
             Work::Transpose(_) => f.write_str("f32_transpose"),

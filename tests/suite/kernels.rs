@@ -1,6 +1,11 @@
 //! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
+mod movement;
+mod recurrent;
+mod resize;
+mod transposed;
+
 use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
     Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,

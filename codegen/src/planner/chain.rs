@@ -45,7 +45,8 @@ impl Chain {
     /// A node by itself, if it can begin a chain: a layer, or an elementwise function of its first operand that
     /// is not constant.
     pub(super) fn of(graph: &Graph, node: NodeId) -> Option<Chain> {
-        if matches!(graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_)) {
+        let op = graph.op(node);
+        if matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_)) {
             return Some(Chain { start: node, source: None, links: Vec::new(), end: node });
         }
         let operands = graph.operands(node);

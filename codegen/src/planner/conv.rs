@@ -99,12 +99,15 @@ impl Planner<'_> {
     /// Collects the borders that convolutions need around what they read.
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
-            let Op::Conv(conv) = self.graph.op(node) else { continue };
-            let (Some(window), Some(x)) = (self.conv_window(node, conv), self.graph.operand(node, 0)) else { continue };
-            let needed = match self.winograd_grid(conv, &window) {
-                Some(grid) => window.border_of_patches(grid),
-                None => window.border(),
+            let border = match self.graph.op(node) {
+                Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.winograd_grid(conv, &window) {
+                    Some(grid) => window.border_of_patches(grid),
+                    None => window.border(),
+                }),
+                Op::ConvTranspose(conv) => self.transposed(node, conv).map(|layer| layer.border()),
+                _ => None,
             };
+            let (Some(needed), Some(x)) = (border, self.graph.operand(node, 0)) else { continue };
             let border = self.borders.entry(x).or_default();
             for (has, needs) in border.iter_mut().zip(needed) {
                 *has = (*has).max(needs);
@@ -139,7 +142,8 @@ impl Planner<'_> {
             let (buffer, image) = self.blocked(node, x, window.border())?;
             let mut steps = window.strided(image.strides());
             steps.group = steps.block * signed(channels / LANES);
-            let runs = block_runs(&image, &window, channels);
+            let kernel = window.axes.map(|axis| axis.kernel);
+            let runs = block_runs(&image, kernel, window.tap(image.strides()), channels);
             (Arg::Buffer(buffer, window.origin(&image)), Strides { block: 0, ..steps }, runs)
         };
         let (place, out) = self.place_blocked(chain.end, chain.end.into(), window.output());
@@ -325,10 +329,10 @@ fn per_channel() -> Strides {
 }
 
 /// The walk over k of an image in blocks: block by block, kernel row, kernel column, channel.
-fn block_runs(image: &Blocked, window: &Window, channels: usize) -> Vec<Run> {
+/// `kernel` and `tap` are the extents of the kernel and the steps from one of its elements to the next.
+pub(super) fn block_runs(image: &Blocked, kernel: [usize; 2], tap: [i64; 2], channels: usize) -> Vec<Run> {
     let steps = image.strides();
-    let [row, column] = window.tap(steps);
-    let taps = [(window.axes[0].kernel, row), (window.axes[1].kernel, column)];
+    let taps = [(kernel[0], tap[0]), (kernel[1], tap[1])];
     let lanes = |n: usize| (0..n).map(|lane| signed(lane * 4)).collect();
     let (whole, rest) = (channels / LANES, channels % LANES);
     let mut runs = Vec::new();
@@ -344,7 +348,7 @@ fn block_runs(image: &Blocked, window: &Window, channels: usize) -> Vec<Run> {
 
 /// The channel and tap that each k stands for.
 #[derive(Clone, Copy)]
-enum Order {
+pub(super) enum Order {
     /// Channel by channel, its taps in order.
     Plain { taps: usize },
     /// By blocks of channels, within them by taps.
@@ -352,7 +356,7 @@ enum Order {
 }
 
 impl Order {
-    fn at(self, k: usize) -> (usize, usize) {
+    pub(super) fn at(self, k: usize) -> (usize, usize) {
         match self {
             Order::Plain { taps } => (k / taps, k % taps),
             Order::Blocks { taps, channels } => {

@@ -23,6 +23,7 @@ impl Planner<'_> {
         self.f32_shape(chain.end.into())?;
         match self.graph.op(chain.start) {
             Op::Conv(conv) => self.convolution(chain, &conv.clone()),
+            Op::ConvTranspose(conv) => self.conv_transpose(chain, conv),
             _ => match chain.source {
                 Some(source) => self.map(chain, source),
                 None => self.matrix(chain),

@@ -1,7 +1,7 @@
 //! Matrix products: fully connected layers, and products of values.
 
 use optc_ir::op::{Act, Gemm};
-use optc_ir::{Op, ValueId};
+use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
@@ -16,15 +16,15 @@ use crate::tile::{LANES, VECTOR_BYTES, signed};
 const UNROLL: usize = 16;
 
 /// Matrices `[m, k]·[k, n]`, as often as two axes say.
-struct Product {
-    batch: [usize; 2],
-    m: usize,
-    n: usize,
-    k: usize,
+pub(super) struct Product {
+    pub(super) batch: [usize; 2],
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
     /// Steps of the left matrix: batch axes, row, column.
-    a: [i64; 4],
+    pub(super) a: [i64; 4],
     /// Steps of the result: batch axes, row.
-    c: [i64; 3],
+    pub(super) c: [i64; 3],
 }
 
 /// How a constant right matrix is stored, and what it is multiplied by.
@@ -85,14 +85,7 @@ impl Planner<'_> {
         if weights.len() != 2 {
             return None;
         }
-        let (mut arg, strides) = self.strided(node, x)?;
-        let rows = match reshaped(&input, &strides, &[m, k]) {
-            Some(rows) => rows,
-            None => {
-                arg = self.plain(node, x)?;
-                plain_strides(&[m, k])
-            }
-        };
+        let (arg, rows) = self.matrix_rows(node, x, [m, k])?;
         let bias_arg = match bias {
             Some((bias, factor)) => {
                 let scaled = |bias: &[f32]| bias.iter().map(|b| b * factor).collect();
@@ -115,6 +108,16 @@ impl Planner<'_> {
         args.extend(operands);
         self.kernel(chain.end, contract, args);
         Some(())
+    }
+
+    /// A value as a matrix of this shape: where it lies, and its steps.
+    pub(super) fn matrix_rows(&mut self, node: NodeId, x: ValueId, shape: [usize; 2]) -> Option<(Arg, Vec<i64>)> {
+        let own = self.f32_shape(x)?;
+        let (arg, strides) = self.strided(node, x)?;
+        match reshaped(&own, &strides, &shape) {
+            Some(rows) => Some((arg, rows)),
+            None => Some((self.plain(node, x)?, plain_strides(&shape))),
+        }
     }
 
     /// A product of two values, batch by batch.
@@ -160,7 +163,7 @@ impl Planner<'_> {
         Some(())
     }
 
-    fn contract(&self, product: &Product, weights: Weights, epilogue: Epilogue) -> Contract {
+    pub(super) fn contract(&self, product: &Product, weights: Weights, epilogue: Epilogue) -> Contract {
         let Product { batch, m, n, k, a, c } = *product;
         let taps = |n: usize| (0..n).map(|i| signed(i) * a[3]).collect::<Vec<i64>>();
         let (whole, rest) = (k / UNROLL, k % UNROLL);

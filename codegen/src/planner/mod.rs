@@ -7,11 +7,15 @@
 
 mod chain;
 mod conv;
+mod conv_transpose;
 mod fold;
+mod gather;
 mod image;
 mod map;
 mod matrix;
 mod places;
+mod recurrent;
+mod resize;
 mod rows;
 mod view;
 mod winograd;
@@ -113,7 +117,9 @@ impl Planner<'_> {
         {
             return Ok(());
         }
-        if self.view(node).is_some() || self.image(node).is_some() || self.rows(node).is_some() {
+        let families =
+            [Planner::view, Planner::image, Planner::rows, Planner::gather, Planner::recurrent, Planner::resize];
+        if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
         }
         self.interpret(node);

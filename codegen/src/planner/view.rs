@@ -58,7 +58,7 @@ impl Planner<'_> {
         }
     }
 
-    fn see(&mut self, value: ValueId, buffer: usize, start: usize, strides: Vec<i64>) -> Option<()> {
+    pub(super) fn see(&mut self, value: ValueId, buffer: usize, start: usize, strides: Vec<i64>) -> Option<()> {
         self.put(value, Place { buffer, layout: Layout::Strided { start, strides } });
         Some(())
     }

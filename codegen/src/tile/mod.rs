@@ -13,6 +13,8 @@ pub(crate) mod global_pool;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod program;
+pub(crate) mod recurrent;
+pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
 #[cfg(test)]
