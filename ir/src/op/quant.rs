@@ -120,11 +120,17 @@ pub(crate) fn grain(x: &[Dim], scale: &[Dim], axis: i64, block: usize) -> Result
     Ok(Grain::Block(axis, block))
 }
 
-/// Checks the scale in slot 1 and the zero point in slot 2 against the tensor in slot 0.
+/// Checks the scale in slot 1 and the zero point in slot 2 against the tensor in slot 0. Of a whole tensor each
+/// may be a scalar or a vector of one element.
 fn check_grid(args: &Args<'_>, zero: DType, axis: i64, block: usize) -> Result<(), TypeError> {
     let scale = args.float(1)?;
-    grain(&args.ty(0)?.shape, &scale.shape, axis, block)?;
-    expect::shaped(args, 2, zero, &scale.shape)
+    let whole = grain(&args.ty(0)?.shape, &scale.shape, axis, block)? == Grain::Tensor;
+    match args.get_ty(2) {
+        Some(ty) if whole && ty.shape.iter().all(|n| *n == Dim::Fixed(1)) && ty.shape.len() < 2 => {
+            expect::shaped(args, 2, zero, &ty.shape)
+        }
+        _ => expect::shaped(args, 2, zero, &scale.shape),
+    }
 }
 
 impl QuantizeLinear {
@@ -299,6 +305,8 @@ mod tests {
         assert!(run(op(3, 0), "4", &[]).is_err());
         assert!(run(op(1, 0), "5", &[]).is_err());
         assert!(run(op(1, 0), "6", &[arg(I8, "")]).is_err());
+        assert_eq!(run(op(1, 0), "1", &[arg(I4, "")]).unwrap(), "i4[N, 6, 4]");
+        assert_eq!(run(op(1, 0), "", &[arg(I4, "1")]).unwrap(), "i4[N, 6, 4]");
         assert!(run(op(1, 0), "6", &[arg(I64, "6")]).is_err());
         assert!(run(QuantizeLinear { to: F32, ..QuantizeLinear::default() }, "", &[]).is_err());
         assert!(run(op(1 << 62, usize::MAX), "N 6 1", &[]).is_err());
