@@ -167,8 +167,25 @@ fn rows() {
         check(&what, Softmax::default(), &[&[3, n]]);
         check(&what, LayerNorm::default(), &[&[2, 3, n], &[n], &[n]]);
         check(&what, LayerNorm::default(), &[&[2, 3, n], &[n]]);
-        for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max] {
-            for (axes, keepdims) in [(Some(vec![-1]), true), (Some(vec![1, 2]), false), (None, false)] {
+        for axis in [0, 1] {
+            check(&what, Softmax { axis, flatten: false }, &[&[3, 5, n]]);
+        }
+        for kind in [
+            ReduceKind::Sum,
+            ReduceKind::Mean,
+            ReduceKind::Max,
+            ReduceKind::Min,
+            ReduceKind::L1,
+            ReduceKind::L2,
+            ReduceKind::SumSquare,
+        ] {
+            for (axes, keepdims) in [
+                (Some(vec![-1]), true),
+                (Some(vec![1, 2]), false),
+                (Some(vec![1]), false),
+                (Some(vec![0, 2]), true),
+                (None, false),
+            ] {
                 check(&what, Op::Reduce(Reduce { kind, attrs: ReduceAttrs { axes, keepdims } }), &[&[2, 3, n]]);
             }
         }
@@ -282,5 +299,33 @@ fn open_dimensions() {
         for (x, y) in a[0].as_f32().unwrap().iter().zip(b[0].as_f32().unwrap()) {
             assert!((x - y).abs() < 1e-3, "{x} and {y}");
         }
+    }
+}
+
+/// Scores, scaled and masked, between two products.
+#[test]
+fn attention() {
+    let masks: [&[usize]; 6] = [&[2, 1, 1, 19], &[19], &[2, 3, 7, 19], &[7, 19], &[1, 3, 1, 19], &[1]];
+    for (case, mask) in masks.into_iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let mut graph = Graph::new("attention");
+        let mut inputs = Vec::new();
+        let mut input = |graph: &mut Graph, name: &str, shape: &[usize]| -> Option<ValueId> {
+            inputs.push(random(&mut rng, shape));
+            Some(graph.add_input(name, Type::tensor(DType::F32, shape.iter().copied())).into())
+        };
+        let q = input(&mut graph, "q", &[2, 3, 7, 5]);
+        let k = input(&mut graph, "k", &[2, 3, 5, 19]);
+        let v = input(&mut graph, "v", &[2, 3, 19, 6]);
+        let mask = input(&mut graph, "mask", mask);
+        let c = graph.add_tensor("c", Tensor::f32([], [8.0]));
+        let scores = graph.add("scores", MatMul {}, &[q, k]).unwrap();
+        let scaled = graph.add("scaled", Op::Binary(Binary::Div), &[Some(scores.into()), Some(c.into())]).unwrap();
+        let operands = if case % 2 == 0 { [Some(scaled.into()), mask] } else { [mask, Some(scaled.into())] };
+        let masked = graph.add("masked", Op::Binary(Binary::Add), &operands).unwrap();
+        let shares = graph.add("shares", Softmax::default(), &[Some(masked.into())]).unwrap();
+        let y = graph.add("y", MatMul {}, &[Some(shares.into()), v]).unwrap();
+        graph.add_result("y", y.into());
+        agree(&format!("mask {case}"), &graph, &inputs);
     }
 }
