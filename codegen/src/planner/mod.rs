@@ -14,6 +14,7 @@ mod image;
 mod map;
 mod mask;
 mod matrix;
+mod movement;
 mod places;
 mod recurrent;
 mod resize;
