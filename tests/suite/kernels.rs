@@ -8,8 +8,9 @@ mod transposed;
 
 use optc_codegen::{Jit, Plan, Target};
 use optc_ir::op::{
-    Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,
-    LeakyRelu, Linear, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary, Variadic,
+    Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm, HardSigmoid,
+    InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary,
+    Variadic,
 };
 use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
@@ -188,6 +189,24 @@ fn rows() {
             ] {
                 check(&what, Op::Reduce(Reduce { kind, attrs: ReduceAttrs { axes, keepdims } }), &[&[2, 3, n]]);
             }
+        }
+    }
+}
+
+#[test]
+fn norms_of_channels() {
+    for (shape, channels) in [(&[1, 1, 1][..], 1), (&[2, 6, 17], 6), (&[3, 4, 5, 7], 4), (&[1, 18, 4, 4], 18)] {
+        let what = format!("{shape:?}");
+        check(&what, InstanceNorm::default(), &[shape, &[channels], &[channels]]);
+        for groups in [1, 2] {
+            if channels % groups == 0 {
+                let norm = GroupNorm { groups, ..GroupNorm::default() };
+                check(&what, norm.clone(), &[shape, &[channels], &[channels]]);
+                check(&what, GroupNorm { per_group: true, ..norm }, &[shape, &[groups], &[groups]]);
+            }
+        }
+        for size in [1, 2, 3, 5] {
+            check(&what, Lrn { alpha: 0.7, bias: 2.0, size, ..Lrn::default() }, &[shape]);
         }
     }
 }

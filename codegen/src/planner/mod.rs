@@ -15,6 +15,7 @@ mod map;
 mod mask;
 mod matrix;
 mod movement;
+mod norm;
 mod places;
 mod recurrent;
 mod resize;
@@ -131,6 +132,7 @@ impl Planner<'_> {
             Planner::recurrent,
             Planner::resize,
             Planner::movement,
+            Planner::norm,
         ];
         if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
