@@ -8,9 +8,9 @@ mod transposed;
 
 use optc_codegen::{Jit, Plan, Target};
 use optc_ir::op::{
-    Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm, HardSigmoid,
-    InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary,
-    Variadic,
+    Act, AveragePool, Binary, Clip, Conv, Elu, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm, HardSigmoid,
+    InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Selu, Softmax,
+    ThresholdedRelu, Unary, Variadic,
 };
 use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
@@ -229,6 +229,8 @@ fn elementwise() {
                     | Unary::Tanh
                     | Unary::HardSwish
                     | Unary::Silu
+                    | Unary::Softsign
+                    | Unary::Sign
             );
             if supported {
                 check(u.word(), Op::Unary(u), &[shape]);
@@ -236,6 +238,9 @@ fn elementwise() {
         }
         check("leaky_relu", LeakyRelu { alpha: 0.3 }, &[shape]);
         check("hard_sigmoid", HardSigmoid::default(), &[shape]);
+        check("elu", Elu { alpha: 0.7 }, &[shape]);
+        check("selu", Selu::default(), &[shape]);
+        check("thresholded_relu", ThresholdedRelu { alpha: 0.3 }, &[shape]);
         check("gelu", Gelu::default(), &[shape]);
         check("clip", Clip {}, &[shape]);
     }

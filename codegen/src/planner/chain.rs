@@ -150,6 +150,11 @@ fn functions(graph: &Graph, node: NodeId, value: ValueId) -> Option<Vec<Link>> {
         Op::Unary(unary) => vec![link(Function::of_unary(*unary)?, Beside::Nothing)],
         Op::LeakyRelu(l) => vec![link(Function::LeakyRelu(l.alpha), Beside::Nothing)],
         Op::HardSigmoid(h) => vec![link(Function::HardSigmoid(h.alpha, h.beta), Beside::Nothing)],
+        Op::Elu(e) => vec![link(Function::Elu(e.alpha), Beside::Nothing)],
+        Op::Selu(s) => {
+            vec![link(Function::Elu(s.alpha), Beside::Nothing), link(Function::Mul, Beside::Number(s.gamma))]
+        }
+        Op::ThresholdedRelu(t) => vec![link(Function::ThresholdedRelu(t.alpha), Beside::Nothing)],
         Op::Gelu(g) => vec![link(if g.tanh { Function::GeluTanh } else { Function::Gelu }, Beside::Nothing)],
         Op::Clip(_) if position == 0 => {
             let (lo, hi) = (number(1, f32::NEG_INFINITY)?, number(2, f32::INFINITY)?);

@@ -1,4 +1,4 @@
-//! Operators that only move elements, and are no views: borders, and channels to pixels and back.
+//! Operators that only move elements, and are no views: borders, repetitions, and channels to pixels and back.
 
 use optc_ir::op::infer::resolve_axes;
 use optc_ir::op::{DepthOrder, Pad, PadMode};
@@ -25,11 +25,12 @@ struct Piece {
 }
 
 impl Planner<'_> {
-    /// A pad, or a move between channels and pixels.
+    /// A pad, a repetition, or a move between channels and pixels.
     pub(super) fn movement(&mut self, node: NodeId) -> Option<()> {
         let graph = self.graph;
         match graph.op(node) {
             Op::Pad(pad) => self.pad(node, pad),
+            Op::Tile(_) => self.tile(node),
             Op::DepthToSpace(op) => {
                 let &[n, c, h, w] = self.f32_shape(graph.operand(node, 0)?)?.as_slice() else { return None };
                 let (b, depth) = (op.block, c / (op.block * op.block));
@@ -45,6 +46,19 @@ impl Planner<'_> {
             }
             _ => None,
         }
+    }
+
+    /// An operand as often along each axis as the result is longer.
+    fn tile(&mut self, node: NodeId) -> Option<()> {
+        let x = self.graph.operand(node, 0)?;
+        let (own, shape) = (self.f32_shape(x)?, self.f32_shape(node.into())?);
+        let (arg, strides) = self.strided(node, x)?;
+        let place = self.place_plain(node.into(), &shape);
+        let extents: Vec<usize> = shape.iter().zip(&own).flat_map(|(all, one)| [all / one, *one]).collect();
+        let from: Vec<i64> = strides.iter().flat_map(|&stride| [0, stride]).collect();
+        let copy = Copy::new(&extents, &from, &plain_strides(&extents));
+        self.kernel(node, copy, vec![arg, Arg::Buffer(place.buffer, 0)]);
+        Some(())
     }
 
     /// The elements of an operand seen as `split`, its axes permuted.

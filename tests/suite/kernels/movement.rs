@@ -1,6 +1,6 @@
 //! Operators that only move elements.
 
-use optc_ir::op::{DepthOrder, DepthToSpace, Gather, Pad, PadMode, SpaceToDepth};
+use optc_ir::op::{DepthOrder, DepthToSpace, Gather, Pad, PadMode, SpaceToDepth, Tile};
 
 use super::*;
 
@@ -90,5 +90,18 @@ fn channels_and_pixels() {
             let shape = [2, depth, h * block, w * block];
             check(&format!("{block} of {shape:?}"), SpaceToDepth { block }, &[&shape]);
         }
+    }
+}
+
+#[test]
+fn repetitions() {
+    for (shape, repeats) in [(&[1][..], &[7][..]), (&[5], &[3]), (&[2, 3], &[2, 1]), (&[2, 1, 17], &[1, 4, 3])] {
+        let mut rng = ChaCha8Rng::seed_from_u64(24);
+        let mut graph = Graph::new("tile");
+        let x = graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied()));
+        let counts = graph.add_tensor("repeats", Tensor::i64([repeats.len()], repeats));
+        let y = graph.add("y", Tile {}, &[Some(x.into()), Some(counts.into())]).expect("the repeats fit");
+        graph.add_result("y", y.into());
+        agree(&format!("{repeats:?} times {shape:?}"), &graph, &[random(&mut rng, shape)]);
     }
 }
