@@ -267,6 +267,20 @@ fn elementwise() {
     }
 }
 
+/// Powers that products, roots and quotients make.
+#[test]
+fn powers() {
+    for exponent in [-1.0, -0.5, 0.5, 2.0, 3.0, 4.0] {
+        let mut graph = Graph::new("power");
+        let x = graph.add_input("x", Type::tensor(DType::F32, [33]));
+        let exponent = graph.add_tensor("exponent", Tensor::f32([], [exponent]));
+        let y = graph.add("y", Op::Binary(Binary::Pow), &[Some(x.into()), Some(exponent.into())]).unwrap();
+        graph.add_result("y", y.into());
+        let positive: Vec<f32> = (1..=33).map(|i| i as f32 / 16.0).collect();
+        agree("power", &graph, &[Tensor::f32([33], positive)]);
+    }
+}
+
 /// Extremes of the range where approximations of `exp` and `tanh` go wrong first.
 #[test]
 fn special_values() {

@@ -161,11 +161,18 @@ fn functions(graph: &Graph, node: NodeId, value: ValueId) -> Option<Vec<Link>> {
             vec![link(Function::Clip(lo, hi), Beside::Nothing)]
         }
         Op::Binary(Binary::Mul) if both => vec![link(Function::Square, Beside::Nothing)],
-        Op::Binary(Binary::Pow) if position == 0 => match single(graph, operands[1]?)? {
-            2.0 => vec![link(Function::Square, Beside::Nothing)],
-            0.5 => vec![link(Function::Sqrt, Beside::Nothing)],
-            _ => return None,
-        },
+        Op::Binary(Binary::Pow) if position == 0 => {
+            let functions: &[Function] = match single(graph, operands[1]?)? {
+                2.0 => &[Function::Square],
+                3.0 => &[Function::Cube],
+                4.0 => &[Function::Square, Function::Square],
+                0.5 => &[Function::Sqrt],
+                -0.5 => &[Function::Sqrt, Function::Reciprocal],
+                -1.0 => &[Function::Reciprocal],
+                _ => return None,
+            };
+            functions.iter().map(|&function| link(function, Beside::Nothing)).collect()
+        }
         Op::Binary(binary) if !both => {
             let function = Function::of_binary(*binary, position == 1)?;
             vec![link(function, beside(graph, operands[1 - position]?))]

@@ -17,6 +17,7 @@ pub(crate) enum Function {
     Round,
     Reciprocal,
     Square,
+    Cube,
     Exp,
     Erf,
     Relu,
@@ -129,7 +130,7 @@ impl Function {
             Function::Add | Function::Sub | Function::Mul | Function::Div => 0,
             Function::SubFrom | Function::DivInto | Function::Reciprocal | Function::Relu => 1,
             Function::Clip(..) | Function::LeakyRelu(_) | Function::PRelu | Function::HardSigmoid(..) => 1,
-            Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
+            Function::Cube | Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
             Function::Max | Function::Min | Function::HardSwish | Function::Sigmoid | Function::Tanh => 2,
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
             Function::Erf => 5,
@@ -147,6 +148,12 @@ impl Function {
             Function::Ceil => each(w, vs, |w, v| w.un(Un::Ceil, v, v)),
             Function::Round => each(w, vs, |w, v| w.un(Un::Round, v, v)),
             Function::Square => each(w, vs, |w, v| w.bin(Bin::Mul, v, v, v)),
+            Function::Cube => each(w, vs, |w, v| {
+                let square = w.take();
+                w.bin(Bin::Mul, square, v, v);
+                w.bin(Bin::Mul, v, v, square);
+                w.drop(square);
+            }),
             Function::Reciprocal => with_number(w, 1.0, |w, one| each(w, vs, |w, v| w.bin(Bin::Div, v, one, v))),
             Function::Relu => with_number(w, 0.0, |w, zero| each(w, vs, |w, v| w.bin(Bin::Max, v, zero, v))),
             Function::Clip(lo, hi) => clip(w, vs, lo, hi),

@@ -119,6 +119,7 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
         Function::Round => x.round_ties_even(),
         Function::Reciprocal => 1.0 / x,
         Function::Square => x * x,
+        Function::Cube => x * x * x,
         Function::Exp => x.exp(),
         Function::Erf => libm::erf(x),
         Function::Relu => clamp(x, 0.0, f64::INFINITY),
@@ -181,7 +182,7 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
     }
 }
 
-const UNARY: [Function; 24] = [
+const UNARY: [Function; 25] = [
     Function::Abs,
     Function::Neg,
     Function::Sqrt,
@@ -190,6 +191,7 @@ const UNARY: [Function; 24] = [
     Function::Round,
     Function::Reciprocal,
     Function::Square,
+    Function::Cube,
     Function::Exp,
     Function::Erf,
     Function::Relu,

@@ -14,7 +14,7 @@ fn check([n, b, h, w]: [usize; 4], transposed: bool, taps: &[Vec<Tap>]) {
     let input = numbers(n * b * h * w * LANES, 3);
     let len = n * b * rows * columns * LANES;
     assert_eq!(resample.vectors() * LANES, len);
-    let got = result(&resample, |vectors| resample.schedule(vectors), &[input.clone()], len);
+    let got = result(&resample, |vectors| resample.schedule(vectors), std::slice::from_ref(&input), len);
     for (i, got) in got.iter().enumerate() {
         let (lane, column, row, plane) =
             (i % LANES, i / LANES % columns, i / LANES / columns % rows, i / LANES / columns / rows);
