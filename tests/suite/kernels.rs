@@ -8,8 +8,9 @@ mod transposed;
 
 use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
-    Act, AveragePool, Binary, Clip, Conv, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, LayerNorm,
-    LeakyRelu, Linear, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Softmax, Unary, Variadic,
+    Act, AveragePool, Binary, Clip, Conv, Elu, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm, HardSigmoid,
+    InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Selu, Softmax,
+    ThresholdedRelu, Unary, Variadic,
 };
 use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
@@ -167,10 +168,45 @@ fn rows() {
         check(&what, Softmax::default(), &[&[3, n]]);
         check(&what, LayerNorm::default(), &[&[2, 3, n], &[n], &[n]]);
         check(&what, LayerNorm::default(), &[&[2, 3, n], &[n]]);
-        for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max] {
-            for (axes, keepdims) in [(Some(vec![-1]), true), (Some(vec![1, 2]), false), (None, false)] {
+        for axis in [0, 1] {
+            check(&what, Softmax { axis, flatten: false }, &[&[3, 5, n]]);
+        }
+        for kind in [
+            ReduceKind::Sum,
+            ReduceKind::Mean,
+            ReduceKind::Max,
+            ReduceKind::Min,
+            ReduceKind::L1,
+            ReduceKind::L2,
+            ReduceKind::SumSquare,
+        ] {
+            for (axes, keepdims) in [
+                (Some(vec![-1]), true),
+                (Some(vec![1, 2]), false),
+                (Some(vec![1]), false),
+                (Some(vec![0, 2]), true),
+                (None, false),
+            ] {
                 check(&what, Op::Reduce(Reduce { kind, attrs: ReduceAttrs { axes, keepdims } }), &[&[2, 3, n]]);
             }
+        }
+    }
+}
+
+#[test]
+fn norms_of_channels() {
+    for (shape, channels) in [(&[1, 1, 1][..], 1), (&[2, 6, 17], 6), (&[3, 4, 5, 7], 4), (&[1, 18, 4, 4], 18)] {
+        let what = format!("{shape:?}");
+        check(&what, InstanceNorm::default(), &[shape, &[channels], &[channels]]);
+        for groups in [1, 2] {
+            if channels % groups == 0 {
+                let norm = GroupNorm { groups, ..GroupNorm::default() };
+                check(&what, norm.clone(), &[shape, &[channels], &[channels]]);
+                check(&what, GroupNorm { per_group: true, ..norm }, &[shape, &[groups], &[groups]]);
+            }
+        }
+        for size in [1, 2, 3, 5] {
+            check(&what, Lrn { alpha: 0.7, bias: 2.0, size, ..Lrn::default() }, &[shape]);
         }
     }
 }
@@ -193,6 +229,8 @@ fn elementwise() {
                     | Unary::Tanh
                     | Unary::HardSwish
                     | Unary::Silu
+                    | Unary::Softsign
+                    | Unary::Sign
             );
             if supported {
                 check(u.word(), Op::Unary(u), &[shape]);
@@ -200,6 +238,9 @@ fn elementwise() {
         }
         check("leaky_relu", LeakyRelu { alpha: 0.3 }, &[shape]);
         check("hard_sigmoid", HardSigmoid::default(), &[shape]);
+        check("elu", Elu { alpha: 0.7 }, &[shape]);
+        check("selu", Selu::default(), &[shape]);
+        check("thresholded_relu", ThresholdedRelu { alpha: 0.3 }, &[shape]);
         check("gelu", Gelu::default(), &[shape]);
         check("clip", Clip {}, &[shape]);
     }
@@ -223,6 +264,20 @@ fn elementwise() {
             let (graph, inputs) = single(Op::Variadic(op), &[a, b], true, &mut rng);
             agree(op.word(), &graph, &inputs);
         }
+    }
+}
+
+/// Powers that products, roots and quotients make.
+#[test]
+fn powers() {
+    for exponent in [-1.0, -0.5, 0.5, 2.0, 3.0, 4.0] {
+        let mut graph = Graph::new("power");
+        let x = graph.add_input("x", Type::tensor(DType::F32, [33]));
+        let exponent = graph.add_tensor("exponent", Tensor::f32([], [exponent]));
+        let y = graph.add("y", Op::Binary(Binary::Pow), &[Some(x.into()), Some(exponent.into())]).unwrap();
+        graph.add_result("y", y.into());
+        let positive: Vec<f32> = (1..=33).map(|i| i as f32 / 16.0).collect();
+        agree("power", &graph, &[Tensor::f32([33], positive)]);
     }
 }
 
@@ -324,4 +379,32 @@ fn wide_convolutions() {
     }
     let wide = Target::host(1).vectors == Vectors::Avx512;
     assert_eq!(plans.contains("winograd"), wide, "transformed where there are registers for it\n{plans}");
+}
+
+/// Scores, scaled and masked, between two products.
+#[test]
+fn attention() {
+    let masks: [&[usize]; 6] = [&[2, 1, 1, 19], &[19], &[2, 3, 7, 19], &[7, 19], &[1, 3, 1, 19], &[1]];
+    for (case, mask) in masks.into_iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let mut graph = Graph::new("attention");
+        let mut inputs = Vec::new();
+        let mut input = |graph: &mut Graph, name: &str, shape: &[usize]| -> Option<ValueId> {
+            inputs.push(random(&mut rng, shape));
+            Some(graph.add_input(name, Type::tensor(DType::F32, shape.iter().copied())).into())
+        };
+        let q = input(&mut graph, "q", &[2, 3, 7, 5]);
+        let k = input(&mut graph, "k", &[2, 3, 5, 19]);
+        let v = input(&mut graph, "v", &[2, 3, 19, 6]);
+        let mask = input(&mut graph, "mask", mask);
+        let c = graph.add_tensor("c", Tensor::f32([], [8.0]));
+        let scores = graph.add("scores", MatMul {}, &[q, k]).unwrap();
+        let scaled = graph.add("scaled", Op::Binary(Binary::Div), &[Some(scores.into()), Some(c.into())]).unwrap();
+        let operands = if case % 2 == 0 { [Some(scaled.into()), mask] } else { [mask, Some(scaled.into())] };
+        let masked = graph.add("masked", Op::Binary(Binary::Add), &operands).unwrap();
+        let shares = graph.add("shares", Softmax::default(), &[Some(masked.into())]).unwrap();
+        let y = graph.add("y", MatMul {}, &[Some(shares.into()), v]).unwrap();
+        graph.add_result("y", y.into());
+        agree(&format!("mask {case}"), &graph, &inputs);
+    }
 }

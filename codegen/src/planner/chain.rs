@@ -150,17 +150,29 @@ fn functions(graph: &Graph, node: NodeId, value: ValueId) -> Option<Vec<Link>> {
         Op::Unary(unary) => vec![link(Function::of_unary(*unary)?, Beside::Nothing)],
         Op::LeakyRelu(l) => vec![link(Function::LeakyRelu(l.alpha), Beside::Nothing)],
         Op::HardSigmoid(h) => vec![link(Function::HardSigmoid(h.alpha, h.beta), Beside::Nothing)],
+        Op::Elu(e) => vec![link(Function::Elu(e.alpha), Beside::Nothing)],
+        Op::Selu(s) => {
+            vec![link(Function::Elu(s.alpha), Beside::Nothing), link(Function::Mul, Beside::Number(s.gamma))]
+        }
+        Op::ThresholdedRelu(t) => vec![link(Function::ThresholdedRelu(t.alpha), Beside::Nothing)],
         Op::Gelu(g) => vec![link(if g.tanh { Function::GeluTanh } else { Function::Gelu }, Beside::Nothing)],
         Op::Clip(_) if position == 0 => {
             let (lo, hi) = (number(1, f32::NEG_INFINITY)?, number(2, f32::INFINITY)?);
             vec![link(Function::Clip(lo, hi), Beside::Nothing)]
         }
         Op::Binary(Binary::Mul) if both => vec![link(Function::Square, Beside::Nothing)],
-        Op::Binary(Binary::Pow) if position == 0 => match single(graph, operands[1]?)? {
-            2.0 => vec![link(Function::Square, Beside::Nothing)],
-            0.5 => vec![link(Function::Sqrt, Beside::Nothing)],
-            _ => return None,
-        },
+        Op::Binary(Binary::Pow) if position == 0 => {
+            let functions: &[Function] = match single(graph, operands[1]?)? {
+                2.0 => &[Function::Square],
+                3.0 => &[Function::Cube],
+                4.0 => &[Function::Square, Function::Square],
+                0.5 => &[Function::Sqrt],
+                -0.5 => &[Function::Sqrt, Function::Reciprocal],
+                -1.0 => &[Function::Reciprocal],
+                _ => return None,
+            };
+            functions.iter().map(|&function| link(function, Beside::Nothing)).collect()
+        }
         Op::Binary(binary) if !both => {
             let function = Function::of_binary(*binary, position == 1)?;
             vec![link(function, beside(graph, operands[1 - position]?))]

@@ -12,7 +12,10 @@ mod fold;
 mod gather;
 mod image;
 mod map;
+mod mask;
 mod matrix;
+mod movement;
+mod norm;
 mod places;
 mod recurrent;
 mod resize;
@@ -30,6 +33,7 @@ use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
 use crate::work::Work;
 use chain::Chain;
+use mask::Masked;
 
 /// A plan under construction.
 pub(crate) struct Planner<'g> {
@@ -49,6 +53,8 @@ pub(crate) struct Planner<'g> {
     chains: HashMap<NodeId, Chain>,
     /// What is computed where another node of its chain ends: all nodes of chains but the ends.
     absorbed: HashMap<NodeId, NodeId>,
+    /// Softmaxes that are planned with the sum they read.
+    masks: HashMap<NodeId, Masked>,
 }
 
 /// Plans a graph whose input shapes are known.
@@ -65,7 +71,9 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
         borders: HashMap::new(),
         chains: HashMap::new(),
         absorbed: HashMap::new(),
+        masks: HashMap::new(),
     };
+    planner.find_masks();
     planner.find_chains();
     planner.find_borders();
     for &input in graph.inputs() {
@@ -117,8 +125,16 @@ impl Planner<'_> {
         {
             return Ok(());
         }
-        let families =
-            [Planner::view, Planner::image, Planner::rows, Planner::gather, Planner::recurrent, Planner::resize];
+        let families = [
+            Planner::view,
+            Planner::image,
+            Planner::rows,
+            Planner::gather,
+            Planner::recurrent,
+            Planner::resize,
+            Planner::movement,
+            Planner::norm,
+        ];
         if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use crate::tile::recurrent::{Cell, Recurrent};
 use crate::tile::{VECTOR_BYTES, signed};
 
 impl Planner<'_> {
-    /// An LSTM or GRU.
+    /// A recurrent layer.
     pub(super) fn recurrent(&mut self, node: NodeId) -> Option<()> {
         let graph = self.graph;
         let (cell, direction) = cell(graph.op(node))?;
@@ -172,6 +172,9 @@ impl Planner<'_> {
 fn cell(op: &Op) -> Option<(Cell, Direction)> {
     use Activation::{Sigmoid, Tanh};
     let (cell, direction, activations, usual): (_, _, _, &[Activation]) = match op {
+        Op::Rnn(r) if !r.batch_first && r.clip.is_none() => {
+            (Cell::Simple, r.direction, r.resolved_activations().ok()?, &[Tanh])
+        }
         Op::Lstm(l) if !l.batch_first && l.clip.is_none() && !l.input_forget => {
             (Cell::Lstm, l.direction, l.resolved_activations().ok()?, &[Sigmoid, Tanh, Tanh])
         }

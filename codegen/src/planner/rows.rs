@@ -1,13 +1,25 @@
-//! Functions of rows: softmax, normalisations, reductions over the last axes; and copies of strided values.
+//! Functions of rows: softmax, normalisations, reductions; and joins of strided values.
 
 use optc_ir::op::{ReduceKind, infer::resolve_axis};
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
-use crate::layout::{plain_strides, reshaped};
+use crate::layout::{permuted, plain_strides, reshaped};
 use crate::plan::Arg;
 use crate::tile::copy::Copy;
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
+
+/// A value as rows: the axes that they run along come last.
+struct AsRows {
+    arg: Arg,
+    count: usize,
+    length: usize,
+    /// Bytes from one row to the next.
+    step: i64,
+    /// The axes, those of the rows last, and their extents.
+    order: Vec<usize>,
+    extents: Vec<usize>,
+}
 
 impl Planner<'_> {
     /// A node that is a function of rows, or joins values along an axis.
@@ -17,38 +29,49 @@ impl Planner<'_> {
         let rank = self.f32_shape(x)?.len();
         match graph.op(node) {
             Op::Softmax(s) => {
-                let axis = resolve_axis(s.axis, rank).ok()?;
-                if axis != rank - 1 && !s.flatten {
-                    return None;
+                if let Some(masked) = self.masks.remove(&node) {
+                    if self.masked_softmax(node, masked).is_some() {
+                        return Some(());
+                    }
+                    self.single(masked.sum).ok()?;
                 }
-                self.row_function(node, x, RowFunction::Softmax { scale: 1.0, mask: false }, axis)
+                let axis = resolve_axis(s.axis, rank).ok()?;
+                let axes = if s.flatten { (axis..rank).collect() } else { vec![axis] };
+                self.row_function(node, x, RowFunction::Softmax { scale: 1.0, mask: false }, &axes)
             }
             Op::LayerNorm(n) => {
                 let bias = graph.operand(node, 2).is_some();
                 let axis = resolve_axis(n.axis, rank).ok()?;
-                self.row_function(node, x, RowFunction::LayerNorm { eps: n.eps, bias }, axis)
+                self.row_function(
+                    node,
+                    x,
+                    RowFunction::LayerNorm { eps: n.eps, bias },
+                    &(axis..rank).collect::<Vec<_>>(),
+                )
             }
             Op::RmsNorm(n) => {
                 let axis = resolve_axis(n.axis, rank).ok()?;
-                self.row_function(node, x, RowFunction::RmsNorm { eps: n.eps }, axis)
+                self.row_function(node, x, RowFunction::RmsNorm { eps: n.eps }, &(axis..rank).collect::<Vec<_>>())
             }
             Op::Reduce(reduce) => {
                 let function = match reduce.kind {
                     ReduceKind::Sum => RowFunction::Sum,
                     ReduceKind::Mean => RowFunction::Mean,
                     ReduceKind::Max => RowFunction::Max,
-                    _ => return None,
+                    ReduceKind::Min => RowFunction::Min,
+                    ReduceKind::L1 => RowFunction::L1,
+                    ReduceKind::L2 => RowFunction::L2,
+                    ReduceKind::SumSquare => RowFunction::SumSquare,
+                    ReduceKind::Prod | ReduceKind::LogSum | ReduceKind::LogSumExp => return None,
                 };
-                let mut axes: Vec<usize> = match &reduce.attrs.axes {
+                let axes: Vec<usize> = match &reduce.attrs.axes {
                     None => (0..rank).collect(),
                     Some(axes) => axes.iter().map(|&a| resolve_axis(a, rank).ok()).collect::<Option<_>>()?,
                 };
-                axes.sort_unstable();
-                let first = *axes.first()?;
-                if !axes.into_iter().eq(first..rank) {
+                if axes.is_empty() {
                     return None;
                 }
-                self.row_function(node, x, function, first)
+                self.row_function(node, x, function, &axes)
             }
             Op::Concat(concat) => {
                 let axis = resolve_axis(concat.axis, rank).ok()?;
@@ -58,37 +81,60 @@ impl Planner<'_> {
         }
     }
 
-    /// A function of the axes from `first` on together.
-    fn row_function(&mut self, node: NodeId, x: ValueId, function: RowFunction, first: usize) -> Option<()> {
-        let shape = self.f32_shape(x)?;
+    /// A function of some axes together.
+    fn row_function(&mut self, node: NodeId, x: ValueId, function: RowFunction, axes: &[usize]) -> Option<()> {
         let result = self.f32_shape(node.into())?;
-        let (count, length) = (shape[..first].iter().product(), shape[first..].iter().product::<usize>());
         let mut parameters = Vec::new();
         if let RowFunction::LayerNorm { .. } | RowFunction::RmsNorm { .. } = function {
+            let shape = self.f32_shape(x)?;
             for slot in 1..3 {
                 if let Some(value) = self.graph.operand(node, slot) {
-                    if self.f32_shape(value)? != shape[first..] {
+                    if self.f32_shape(value)? != shape[axes[0]..] {
                         return None;
                     }
                     parameters.push(self.plain(node, value)?);
                 }
             }
         }
+        let rows = self.as_rows(node, x, axes)?;
+        let AsRows { count, length, .. } = rows;
+        let (buffer, y) = if function.is_number() {
+            (self.place_plain(node.into(), &result).buffer, 4)
+        } else {
+            let buffer = self.buffer(count * length * 4);
+            let mut place_of = vec![0; rows.order.len()];
+            rows.order.iter().enumerate().for_each(|(i, &axis)| place_of[axis] = i);
+            self.see(node.into(), buffer, 0, permuted(&plain_strides(&rows.extents), &place_of))?;
+            (buffer, plain_strides(&[count, length])[0])
+        };
+        let work = Rows { function, length, axes: vec![RowAxis { count, x: rows.step, y, mask: 0 }] };
+        let args = [vec![rows.arg], parameters, vec![Arg::Buffer(buffer, 0)]].concat();
+        self.kernel(node, work, args);
+        Some(())
+    }
+
+    /// A value with these axes last and next to each other: as it lies, or a copy.
+    fn as_rows(&mut self, node: NodeId, x: ValueId, axes: &[usize]) -> Option<AsRows> {
+        let shape = self.f32_shape(x)?;
+        let mut order: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
+        let outer = order.len();
+        order.extend((0..shape.len()).filter(|axis| axes.contains(axis)));
+        let extents: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+        let (count, length) = (extents[..outer].iter().product(), extents[outer..].iter().product());
         let (mut arg, strides) = self.strided(node, x)?;
-        let mut walk = reshaped(&shape, &strides, &[count, length]).filter(|walk| length == 1 || walk[1] == 4);
+        let strides = permuted(&strides, &order);
+        let mut walk = reshaped(&extents, &strides, &[count, length]).filter(|walk| length == 1 || walk[1] == 4);
         if walk.is_none() {
-            arg = self.plain(node, x)?;
+            arg = if order.is_sorted() {
+                self.plain(node, x)?
+            } else {
+                let copy = Arg::Buffer(self.buffer(count * length * 4), 0);
+                self.kernel(node, Copy::new(&extents, &strides, &plain_strides(&extents)), vec![arg, copy]);
+                copy
+            };
             walk = Some(plain_strides(&[count, length]));
         }
-        let one = matches!(function, RowFunction::Sum | RowFunction::Mean | RowFunction::Max);
-        let place = self.place_plain(node.into(), &result);
-        let y = if one { 4 } else { plain_strides(&[count, length])[0] };
-        let rows = Rows { function, length, axes: vec![RowAxis { count, x: walk?[0], y, mask: 0 }] };
-        let mut args = vec![arg];
-        args.extend(parameters);
-        args.push(Arg::Buffer(place.buffer, 0));
-        self.kernel(node, rows, args);
-        Some(())
+        Some(AsRows { arg, count, length, step: walk?[0], order, extents })
     }
 
     fn concat(&mut self, node: NodeId, axis: usize) -> Option<()> {

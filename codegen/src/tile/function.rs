@@ -17,6 +17,7 @@ pub(crate) enum Function {
     Round,
     Reciprocal,
     Square,
+    Cube,
     Exp,
     Erf,
     Relu,
@@ -29,6 +30,13 @@ pub(crate) enum Function {
     HardSigmoid(f32, f32),
     HardSwish,
     Silu,
+    /// x where positive, alpha·(eˣ − 1) elsewhere
+    Elu(f32),
+    /// x where above alpha, 0 elsewhere
+    ThresholdedRelu(f32),
+    /// x / (1 + |x|)
+    Softsign,
+    Sign,
     Gelu,
     /// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
     GeluTanh,
@@ -83,6 +91,8 @@ impl Function {
             Unary::Tanh => Function::Tanh,
             Unary::HardSwish => Function::HardSwish,
             Unary::Silu => Function::Silu,
+            Unary::Softsign => Function::Softsign,
+            Unary::Sign => Function::Sign,
             _ => return None,
         })
     }
@@ -120,10 +130,11 @@ impl Function {
             Function::Add | Function::Sub | Function::Mul | Function::Div => 0,
             Function::SubFrom | Function::DivInto | Function::Reciprocal | Function::Relu => 1,
             Function::Clip(..) | Function::LeakyRelu(_) | Function::PRelu | Function::HardSigmoid(..) => 1,
+            Function::Cube | Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
             Function::Max | Function::Min | Function::HardSwish | Function::Sigmoid | Function::Tanh => 2,
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
             Function::Erf => 5,
-            Function::Gelu => 6,
+            Function::Gelu | Function::Elu(_) => 6,
         }
     }
 
@@ -137,6 +148,12 @@ impl Function {
             Function::Ceil => each(w, vs, |w, v| w.un(Un::Ceil, v, v)),
             Function::Round => each(w, vs, |w, v| w.un(Un::Round, v, v)),
             Function::Square => each(w, vs, |w, v| w.bin(Bin::Mul, v, v, v)),
+            Function::Cube => each(w, vs, |w, v| {
+                let square = w.take();
+                w.bin(Bin::Mul, square, v, v);
+                w.bin(Bin::Mul, v, v, square);
+                w.drop(square);
+            }),
             Function::Reciprocal => with_number(w, 1.0, |w, one| each(w, vs, |w, v| w.bin(Bin::Div, v, one, v))),
             Function::Relu => with_number(w, 0.0, |w, zero| each(w, vs, |w, v| w.bin(Bin::Max, v, zero, v))),
             Function::Clip(lo, hi) => clip(w, vs, lo, hi),
@@ -163,6 +180,28 @@ impl Function {
                 w.bin(Bin::Mul, v, v, gate);
                 w.drop(gate);
             }),
+            Function::Elu(alpha) => each(w, vs, |w, v| {
+                let below = w.take();
+                w.set(below, v);
+                exp_m1_falling(w, below);
+                w.bin(Bin::Mul, below, below, alpha);
+                w.select(v, (Cmp::Less, v, 0.0), below, v);
+                w.drop(below);
+            }),
+            Function::ThresholdedRelu(alpha) => with_number(w, 0.0, |w, zero| {
+                each(w, vs, |w, v| w.select(v, (Cmp::Greater, v, alpha), v, zero));
+            }),
+            Function::Softsign => each(w, vs, |w, v| {
+                let divisor = w.take();
+                w.un(Un::Abs, divisor, v);
+                w.bin(Bin::Add, divisor, divisor, 1.0);
+                w.bin(Bin::Div, v, v, divisor);
+                w.drop(divisor);
+            }),
+            Function::Sign => {
+                with_number(w, 1.0, |w, one| each(w, vs, |w, v| w.select(v, (Cmp::Greater, v, 0.0), one, v)));
+                with_number(w, -1.0, |w, minus| each(w, vs, |w, v| w.select(v, (Cmp::Less, v, 0.0), minus, v)));
+            }
             Function::Tanh => each(w, vs, tanh),
             Function::Erf => each(w, vs, erf),
             Function::Gelu => each(w, vs, |w, v| {
@@ -302,6 +341,20 @@ pub(crate) fn exp_falling(w: &mut Writer, v: V) {
     exp_within(w, v, |_, _| ());
     with_number(w, 0.0, |w, zero| w.select(v, (Cmp::Less, x, BOTTOM), zero, v));
     w.drop(x);
+}
+
+/// eˣ − 1 for x ≤ 0: the series of eˣ without its first term near 0, where a difference would lose accuracy.
+/// 5 temporaries.
+fn exp_m1_falling(w: &mut Writer, v: V) {
+    let (near, x) = (w.take(), w.take());
+    polynomial(w, near, v, &EXP[..EXP.len() - 1]);
+    w.bin(Bin::Mul, near, near, v);
+    w.set(x, v);
+    exp_falling(w, v);
+    w.bin(Bin::Sub, v, v, 1.0);
+    w.select(v, (Cmp::Less, x, -0.3), v, near);
+    w.drop(x);
+    w.drop(near);
 }
 
 /// eˣ for x within limits; `scale` may take from n what is put back later.

@@ -4,6 +4,7 @@
 //! is left is a step after the other, with gates of the hidden units j and the state h of the step before:
 //!
 //! - LSTM: `i, o, f = σ(g + R·h)`, `c = f⊙c + i⊙tanh(g + R·h)`, `h = o⊙tanh(c)`
+//! - simple: `h = tanh(g + R·h)`
 //! - GRU: `z, r = σ(g + R·h)`, `n = tanh(g + r⊙(R·h + b))`, `h = n + z⊙(h − n)`
 //!
 //! Lanes are hidden units. The sums of all gates of a block of units stay in registers until its new state is
@@ -22,6 +23,8 @@ use crate::target::Vectors;
 /// What happens to the gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
+    /// One gate, the new state.
+    Simple,
     /// Gates i, o, f, c.
     Lstm,
     /// Gates z, r, h; the reset gate multiplies the recurrent product and its bias.
@@ -31,6 +34,7 @@ pub(crate) enum Cell {
 impl Cell {
     pub(crate) fn gates(self) -> usize {
         match self {
+            Cell::Simple => 1,
             Cell::Lstm => 4,
             Cell::Gru => 3,
         }
@@ -39,6 +43,7 @@ impl Cell {
     /// The name in kernel names.
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Cell::Simple => "rnn",
             Cell::Lstm => "lstm",
             Cell::Gru => "gru",
         }
@@ -55,7 +60,7 @@ impl Cell {
 /// Pointers: the gates g, `[step, sequence, direction, block, gate, lane]`; the weights as [`Recurrent::pack`]
 /// laid them out; y, `[step, direction, sequence, unit]` with a row before the first step and one after the
 /// last; where the states of the step before are read, which is y again; then of an LSTM the cells,
-/// `[direction, sequence, block, lane]`, the initial ones before and the last ones after, and of a GRU once more
+/// `[direction, sequence, block, lane]`, the initial ones before and the last ones after, and of others once more
 /// y, for the state that is to be changed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Recurrent {
@@ -73,7 +78,7 @@ const GATES: P = P(0);
 const WEIGHTS: P = P(1);
 const Y: P = P(2);
 const STATES: P = P(3);
-/// The cells of an LSTM, or the states of a GRU.
+/// The cells of an LSTM, or the states of others.
 const CHANGED: P = P(4);
 
 /// How many these are.
@@ -156,7 +161,7 @@ impl Recurrent {
             let state = |row: usize| signed(row * self.row()) + states * batch * at;
             let (changed, next) = match self.cell {
                 Cell::Lstm => (cells * batch * at, cells),
-                Cell::Gru => (state(before), states),
+                Cell::Simple | Cell::Gru => (state(before), states),
             };
             let start = offsets([
                 gates * batch * signed(first) + signed(self.blocks() * self.cell.gates() * VECTOR_BYTES) * at,
@@ -192,7 +197,7 @@ impl Recurrent {
                 self.some_blocks(w, 1, self.hidden % LANES);
             }
             let row = way * signed(self.row());
-            let changed = if self.cell == Cell::Gru { row } else { 0 };
+            let changed = if self.cell == Cell::Lstm { 0 } else { row };
             let step = offsets([way * signed(self.batch * self.gate_lanes() * 4), 0, row, row, changed]);
             let back = self.of_blocks(self.blocks()).map(|bytes| -bytes);
             walk::advance(w, walk::sum(step, back));
@@ -221,6 +226,10 @@ impl Recurrent {
         for (block, sums) in sums.chunks_exact(gates).enumerate() {
             let lanes = if block == count - 1 { lanes } else { LANES };
             match self.cell {
+                Cell::Simple => {
+                    Function::Tanh.apply(w, sums, |_| Src::Const(0.0));
+                    w.store_lanes(Y.at(signed(block * VECTOR_BYTES)), sums[0], lanes);
+                }
                 Cell::Lstm => Self::lstm(w, block, sums, lanes),
                 Cell::Gru => Self::gru(w, block, sums, lanes),
             }

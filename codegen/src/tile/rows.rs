@@ -38,6 +38,14 @@ pub(crate) enum RowFunction {
     Mean,
     /// One number a row, NaN if an element is.
     Max,
+    /// One number a row, NaN if an element is.
+    Min,
+    /// One number a row: Σ|x|.
+    L1,
+    /// One number a row: √Σx².
+    L2,
+    /// One number a row: Σx².
+    SumSquare,
     Softmax {
         scale: f32,
         /// Whether an operand is added before the maximum is taken.
@@ -54,12 +62,22 @@ pub(crate) enum RowFunction {
 }
 
 impl RowFunction {
+    /// Whether it makes one number of a row.
+    pub(crate) fn is_number(self) -> bool {
+        use RowFunction::{L1, L2, Max, Mean, Min, Sum, SumSquare};
+        matches!(self, Sum | Mean | Max | Min | L1 | L2 | SumSquare)
+    }
+
     /// The name in kernel names.
     pub(crate) fn word(self) -> &'static str {
         match self {
             RowFunction::Sum => "row_sum",
             RowFunction::Mean => "row_mean",
             RowFunction::Max => "row_max",
+            RowFunction::Min => "row_min",
+            RowFunction::L1 => "row_l1",
+            RowFunction::L2 => "row_l2",
+            RowFunction::SumSquare => "row_sum_square",
             RowFunction::Softmax { .. } => "softmax",
             RowFunction::LayerNorm { .. } => "layer_norm",
             RowFunction::RmsNorm { .. } => "rms_norm",
@@ -137,10 +155,10 @@ impl Rows {
 
     fn pointers(&self) -> usize {
         match self.function {
-            RowFunction::Sum | RowFunction::Mean | RowFunction::Max => 2,
             RowFunction::Softmax { mask, .. } => 2 + usize::from(mask),
             RowFunction::RmsNorm { .. } => 3,
             RowFunction::LayerNorm { bias, .. } => 3 + usize::from(bias),
+            _ => 2,
         }
     }
 
@@ -151,10 +169,7 @@ impl Rows {
     /// Steps of the pointers that move along a row, from one vector to the next.
     fn along_row(&self) -> Steps {
         let mut steps = STAY;
-        let moving = match self.function {
-            RowFunction::Sum | RowFunction::Mean | RowFunction::Max => 1,
-            _ => self.pointers(),
-        };
+        let moving = if self.function.is_number() { 1 } else { self.pointers() };
         steps[..moving].fill(signed(VECTOR_BYTES));
         steps
     }
@@ -166,6 +181,10 @@ impl Rows {
                 RowFunction::Sum => self.number(w, Reduction::Sum, |_, _| ()),
                 RowFunction::Mean => self.number(w, Reduction::Sum, |w, v| self.divide(w, v)),
                 RowFunction::Max => self.number(w, Reduction::Largest, |_, _| ()),
+                RowFunction::Min => self.number(w, Reduction::Smallest, |_, _| ()),
+                RowFunction::L1 => self.number(w, Reduction::Magnitudes, |_, _| ()),
+                RowFunction::L2 => self.number(w, Reduction::Squares, |w, v| w.un(Un::Sqrt, v, v)),
+                RowFunction::SumSquare => self.number(w, Reduction::Squares, |_, _| ()),
                 RowFunction::Softmax { scale, mask } => self.softmax(w, scale, mask),
                 RowFunction::LayerNorm { eps, bias } => self.layer_norm(w, eps, bias),
                 RowFunction::RmsNorm { eps } => self.rms_norm(w, eps),
@@ -378,14 +397,18 @@ enum Reduction {
     Max,
     /// NaN if an element is.
     Largest,
+    /// NaN if an element is.
+    Smallest,
+    Magnitudes,
 }
 
 impl Reduction {
     /// What changes no result.
     fn neutral(self) -> f32 {
         match self {
-            Reduction::Sum | Reduction::Squares => 0.0,
+            Reduction::Sum | Reduction::Squares | Reduction::Magnitudes => 0.0,
             Reduction::Max | Reduction::Largest => f32::NEG_INFINITY,
+            Reduction::Smallest => f32::INFINITY,
         }
     }
 
@@ -393,6 +416,10 @@ impl Reduction {
     fn take(self, w: &mut Writer, partial: V, v: V) {
         match self {
             Reduction::Squares => w.fma(partial, v, v),
+            Reduction::Magnitudes => {
+                w.un(Un::Abs, v, v);
+                self.join(w, partial, v);
+            }
             _ => self.join(w, partial, v),
         }
     }
@@ -400,18 +427,19 @@ impl Reduction {
     /// Joins partial results.
     fn join(self, w: &mut Writer, partial: V, other: V) {
         match self {
-            Reduction::Sum | Reduction::Squares => w.bin(Bin::Add, partial, partial, other),
+            Reduction::Sum | Reduction::Squares | Reduction::Magnitudes => w.bin(Bin::Add, partial, partial, other),
             Reduction::Max => w.bin(Bin::Max, partial, partial, other),
             Reduction::Largest => Function::Max.apply(w, &[partial], |_| other.into()),
+            Reduction::Smallest => Function::Min.apply(w, &[partial], |_| other.into()),
         }
     }
 
     /// Joins the lanes of a partial result.
     fn join_lanes(self, w: &mut Writer, partial: V) {
         match self {
-            Reduction::Sum | Reduction::Squares => w.reduce(Bin::Add, partial),
+            Reduction::Sum | Reduction::Squares | Reduction::Magnitudes => w.reduce(Bin::Add, partial),
             Reduction::Max => w.reduce(Bin::Max, partial),
-            Reduction::Largest => {
+            Reduction::Largest | Reduction::Smallest => {
                 let other = w.take();
                 for distance in [8, 4, 2, 1] {
                     w.push(Inst::Swap(other, partial, distance));

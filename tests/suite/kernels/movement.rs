@@ -1,6 +1,6 @@
 //! Operators that only move elements.
 
-use optc_ir::op::Gather;
+use optc_ir::op::{DepthOrder, DepthToSpace, Gather, Pad, PadMode, SpaceToDepth, Tile};
 
 use super::*;
 
@@ -49,4 +49,59 @@ fn gathers_check_their_indices() {
     assert!(jit.run(&[Tensor::i64([2], [0, 4])]).is_err());
     assert!(jit.run(&[Tensor::i64([2], [-5, 0])]).is_err());
     assert!(jit.run(&[Tensor::i64([2], [-4, 3])]).is_ok());
+}
+
+/// A pad by constants.
+fn pad(mode: PadMode, shape: &[usize], pads: &[i64], value: Option<f32>, axes: Option<&[i64]>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(23);
+    let mut graph = Graph::new("pad");
+    let x = graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied()));
+    let amounts = graph.add_tensor("pads", Tensor::i64([pads.len()], pads));
+    let value = value.map(|value| graph.add_tensor("value", Tensor::f32([], [value])).into());
+    let axes = axes.map(|axes| graph.add_tensor("axes", Tensor::i64([axes.len()], axes)).into());
+    let operands = [Some(x.into()), Some(amounts.into()), value, axes];
+    let y = graph.add("y", Pad { mode }, &operands).expect("the pads fit");
+    graph.add_result("y", y.into());
+    agree(&format!("{mode:?} {pads:?} of {shape:?}"), &graph, &[random(&mut rng, shape)]);
+}
+
+#[test]
+fn pads() {
+    for mode in [PadMode::Constant, PadMode::Reflect, PadMode::Edge, PadMode::Wrap] {
+        pad(mode, &[7], &[2, 3], None, None);
+        pad(mode, &[1, 17], &[0, 1, 0, 16], None, None);
+        pad(mode, &[2, 3, 5, 4], &[0, 0, 1, 2, 0, 0, 3, 1], Some(1.5), None);
+        pad(mode, &[2, 3, 5, 4], &[2, 1, 0, 3], Some(-1.0), Some(&[-1, 2]));
+        pad(mode, &[4, 6], &[-1, 2, 0, -3], None, None);
+        pad(mode, &[3, 4], &[0, 0, 0, 0], None, None);
+    }
+    pad(PadMode::Reflect, &[3], &[7, 9], None, None);
+    pad(PadMode::Constant, &[2, 1, 1], &[1, 0, 16, 0, 15, 1], None, None);
+}
+
+#[test]
+fn channels_and_pixels() {
+    for block in [1, 2, 3] {
+        for (depth, h, w) in [(1, 1, 1), (3, 4, 5), (17, 2, 16)] {
+            let shape = [2, depth * block * block, h, w];
+            for order in [DepthOrder::Dcr, DepthOrder::Crd] {
+                check(&format!("{order:?} {block} of {shape:?}"), DepthToSpace { block, order }, &[&shape]);
+            }
+            let shape = [2, depth, h * block, w * block];
+            check(&format!("{block} of {shape:?}"), SpaceToDepth { block }, &[&shape]);
+        }
+    }
+}
+
+#[test]
+fn repetitions() {
+    for (shape, repeats) in [(&[1][..], &[7][..]), (&[5], &[3]), (&[2, 3], &[2, 1]), (&[2, 1, 17], &[1, 4, 3])] {
+        let mut rng = ChaCha8Rng::seed_from_u64(24);
+        let mut graph = Graph::new("tile");
+        let x = graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied()));
+        let counts = graph.add_tensor("repeats", Tensor::i64([repeats.len()], repeats));
+        let y = graph.add("y", Tile {}, &[Some(x.into()), Some(counts.into())]).expect("the repeats fit");
+        graph.add_result("y", y.into());
+        agree(&format!("{repeats:?} times {shape:?}"), &graph, &[random(&mut rng, shape)]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Recurrent layers.
 
 use optc_ir::op::rnn::Direction;
-use optc_ir::op::{Gru, Lstm};
+use optc_ir::op::{Gru, Lstm, Rnn};
 
 use super::*;
 
@@ -64,4 +64,9 @@ fn lstms() {
 fn grus() {
     let gru = |hidden_size, direction| Gru { hidden_size, direction, linear_before_reset: true, ..Gru::default() };
     layer(3, |hidden_size, direction| gru(hidden_size, direction).into(), 1);
+}
+
+#[test]
+fn simple_layers() {
+    layer(1, |hidden_size, direction| Rnn { hidden_size, direction, ..Rnn::default() }.into(), 1);
 }

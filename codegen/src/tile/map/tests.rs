@@ -119,6 +119,7 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
         Function::Round => x.round_ties_even(),
         Function::Reciprocal => 1.0 / x,
         Function::Square => x * x,
+        Function::Cube => x * x * x,
         Function::Exp => x.exp(),
         Function::Erf => libm::erf(x),
         Function::Relu => clamp(x, 0.0, f64::INFINITY),
@@ -139,6 +140,18 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
         Function::GeluTanh => {
             x * 0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
         }
+        Function::Elu(alpha) if x < 0.0 => f64::from(alpha) * x.exp_m1(),
+        Function::Elu(_) => x,
+        Function::ThresholdedRelu(alpha) => {
+            if x > alpha.into() {
+                x
+            } else {
+                0.0
+            }
+        }
+        Function::Softsign => x / (1.0 + x.abs()),
+        Function::Sign if x == 0.0 || x.is_nan() => x,
+        Function::Sign => x.signum(),
         Function::Add => x + o,
         Function::Sub => x - o,
         Function::SubFrom => o - x,
@@ -169,7 +182,7 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
     }
 }
 
-const UNARY: [Function; 20] = [
+const UNARY: [Function; 25] = [
     Function::Abs,
     Function::Neg,
     Function::Sqrt,
@@ -178,6 +191,7 @@ const UNARY: [Function; 20] = [
     Function::Round,
     Function::Reciprocal,
     Function::Square,
+    Function::Cube,
     Function::Exp,
     Function::Erf,
     Function::Relu,
@@ -190,6 +204,10 @@ const UNARY: [Function; 20] = [
     Function::Silu,
     Function::Gelu,
     Function::GeluTanh,
+    Function::Elu(0.7),
+    Function::ThresholdedRelu(0.3),
+    Function::Softsign,
+    Function::Sign,
 ];
 
 const BINARY: [Function; 9] = [

@@ -47,6 +47,7 @@ fn check(cell: Cell, hidden: usize, steps: usize, batch: usize, backward: &[bool
             let sum = |gate: usize| given(gate) + product(gate);
             let y = results[0][0][state(t + 1) + unit];
             match cell {
+                Cell::Simple => near(y, sum(0).tanh()),
                 Cell::Lstm => {
                     c = sigmoid(sum(2)) * c + sigmoid(sum(0)) * sum(3).tanh();
                     near(y, sigmoid(sum(1)) * c.tanh());
@@ -63,7 +64,7 @@ fn check(cell: Cell, hidden: usize, steps: usize, batch: usize, backward: &[bool
 
 #[test]
 fn every_step_follows_its_formula() {
-    for cell in [Cell::Lstm, Cell::Gru] {
+    for cell in [Cell::Simple, Cell::Lstm, Cell::Gru] {
         for hidden in [1, 7, 16, 17, 32, 50] {
             check(cell, hidden, 1, 1, &[false]);
             check(cell, hidden, 3, 2, &[true]);

@@ -61,7 +61,16 @@ fn reductions() {
             let (what, y) = of(RowFunction::Mean);
             check(&what, &y, rows.clone().map(|row| wide(row).sum::<f64>() / length as f64), 1.0);
             let (what, y) = of(RowFunction::Max);
-            check(&what, &y, rows.map(|row| wide(row).fold(f64::NEG_INFINITY, f64::max)), 0.0);
+            check(&what, &y, rows.clone().map(|row| wide(row).fold(f64::NEG_INFINITY, f64::max)), 0.0);
+            let (what, y) = of(RowFunction::Min);
+            check(&what, &y, rows.clone().map(|row| wide(row).fold(f64::INFINITY, f64::min)), 0.0);
+            let (what, y) = of(RowFunction::L1);
+            check(&what, &y, rows.clone().map(|row| wide(row).map(f64::abs).sum()), length as f64);
+            let squares = rows.map(|row| wide(row).map(|x| x * x).sum::<f64>());
+            let (what, y) = of(RowFunction::SumSquare);
+            check(&what, &y, squares.clone(), length as f64);
+            let (what, y) = of(RowFunction::L2);
+            check(&what, &y, squares.map(f64::sqrt), length as f64);
         }
     }
 }
