@@ -152,6 +152,17 @@ def initializer_is_also_input():
 # ---- quantized ----------------------------------------------------------------------------------------------
 
 @case
+def dropout_with_read_mask_carried():
+    """A mask that nothing reads does not keep a dropout from being the identity; one that is read does."""
+    nodes = [
+        node("Relu", ["x"], ["a"], "relu"),
+        node("Dropout", ["a"], ["b", "unread"], "drop"),
+        node("Dropout", ["b"], ["y", "mask"], "carried"),
+    ]
+    return model(nodes, [value("x", [2])], [value("y", [2]), value("mask", [2], TensorProto.BOOL)], [])
+
+
+@case
 def qdq():
     quantized = [
         node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["x_q"], "quantize"),

@@ -120,7 +120,7 @@ pub(super) fn import(mut model: ModelProto) -> Result<(Graph, Vec<Remark>), Impo
     };
     importer.inputs(&main, &mut scope)?;
     importer.initializers(&mut main, &mut scope)?;
-    importer.nodes(nodes, &mut scope)?;
+    importer.nodes(nodes, main.output.iter().map(|info| &info.name), &mut scope)?;
     importer.results(&main, &scope)?;
     importer.graph.gc();
     let carried = importer.carried();
@@ -202,7 +202,14 @@ impl Importer {
         Ok(())
     }
 
-    fn nodes(&mut self, nodes: Vec<NodeProto>, scope: &mut Scope<'_>) -> Result<(), ImportError> {
+    /// Adds nodes in order; `results` are the names that are read from outside.
+    fn nodes<'n>(
+        &mut self,
+        mut nodes: Vec<NodeProto>,
+        results: impl Iterator<Item = &'n String>,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), ImportError> {
+        subgraph::drop_training_outputs(&mut nodes, results);
         for mut node in nodes {
             self.node(&mut node, scope).map_err(|mut error| {
                 if error.node.is_none() {
@@ -382,7 +389,7 @@ impl Importer {
             depth: scope.depth,
         };
         self.initializers(&mut branch, &mut inner)?;
-        self.nodes(nodes, &mut inner)?;
+        self.nodes(nodes, branch.output.iter().map(|info| &info.name), &mut inner)?;
         let results = results_of(&inner, branch.output.iter().map(|info| &info.name))?;
         for (output, value) in node.output.iter().zip(results).filter(|(output, _)| !output.is_empty()) {
             scope.define(output, value)?;
@@ -455,7 +462,7 @@ impl Importer {
             functions::substitute(&mut node, &attributes);
             node
         });
-        self.nodes(body.collect(), &mut inner)?;
+        self.nodes(body.collect(), function.output.iter(), &mut inner)?;
         let results = results_of(&inner, &function.output)?;
         for (output, value) in call.output.iter().zip(results).filter(|(output, _)| !output.is_empty()) {
             scope.define(output, value)?;

@@ -132,6 +132,28 @@ fn rename_in_graph(graph: &mut GraphProto, names: &HashMap<String, String>) {
     }
 }
 
+/// Operators whose outputs after the first are made in training only.
+const TRAINED: &[&str] = &["Dropout", "BatchNormalization"];
+
+/// Takes outputs that nothing reads from nodes that have them for training only; models often name them.
+/// `results` are the names that are read from outside.
+pub(super) fn drop_training_outputs<'n>(nodes: &mut [NodeProto], results: impl Iterator<Item = &'n String>) {
+    let trained = |node: &NodeProto| TRAINED.contains(&node.op_type.as_str()) && node.output.len() > 1;
+    if !nodes.iter().any(trained) {
+        return;
+    }
+    let mut read: HashSet<String> = results.cloned().collect();
+    for node in nodes.iter() {
+        read.extend(node.input.iter().cloned());
+        read.extend(captured(node));
+    }
+    for node in nodes.iter_mut().filter(|node| trained(node)) {
+        if node.output[1..].iter().all(|name| !read.contains(name)) {
+            node.output.truncate(1);
+        }
+    }
+}
+
 /// Adds every name that graphs of a node define, at any depth: an outer value must not take it.
 pub(super) fn inner_names(node: &NodeProto, names: &mut HashSet<String>) {
     for graph in graphs(node) {
