@@ -28,7 +28,7 @@ const TEMPORARY_2: Register = Register::YMM14;
 /// Lowers a program to vectors of 512 bits if `wide`, else of 256.
 pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
     let mut asm = Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), wide };
-    let saved = &COUNTERS[FIRST_SAVED.min(depth(&program.insts))..depth(&program.insts).max(FIRST_SAVED)];
+    let saved = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
     for &register in saved {
         asm.emit(Instruction::with1(Code::Push_r64, register));
     }
