@@ -234,13 +234,6 @@ pub(crate) mod testing {
 
     /// What vectors this host can run, the portable ones first.
     pub(crate) fn all_vectors() -> Vec<Vectors> {
-        let mut all = vec![Vectors::Clif];
-        if Vectors::of_host() != Vectors::Clif {
-            all.push(Vectors::Avx2);
-        }
-        if Vectors::of_host() == Vectors::Avx512 {
-            all.push(Vectors::Avx512);
-        }
-        all
+        Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()).collect()
     }
 }

@@ -27,7 +27,7 @@ mod work;
 use optc_ir::{Backend, ExecError, Executable, Graph};
 
 pub use plan::Plan;
-pub use target::{Target, Vectors};
+pub use target::{Target, UnknownVectors, Vectors};
 
 /// The JIT as a backend.
 #[derive(Clone, Copy, Debug)]

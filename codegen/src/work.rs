@@ -110,7 +110,9 @@ impl Work {
             }
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
-            _ => self.elements().to_string(),
+            Work::Map(m) => m.elements().to_string(),
+            Work::Rows(r) => r.elements().to_string(),
+            Work::Copy(_) | Work::Transpose(_) | Work::Fill(_) => self.elements().to_string(),
         }
     }
 }

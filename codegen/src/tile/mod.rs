@@ -13,6 +13,7 @@ pub(crate) mod global_pool;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod program;
+mod reach;
 pub(crate) mod rows;
 pub(crate) mod schedule;
 #[cfg(test)]
