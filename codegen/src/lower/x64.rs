@@ -4,8 +4,10 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod disassembly;
 mod lanes;
 
+pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
 
 use crate::tile::{Bin, Cmp, Inst, LANES, Mem, Program, Src, Un, V, VECTOR_BYTES};
