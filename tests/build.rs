@@ -9,6 +9,7 @@ const FOLDERS: &[(&str, &str, &str)] = &[
     ("text", "text", "super::check_round_trip"),
     ("text/errors", "text_errors", "super::check_error"),
     ("verify", "verify", "check"),
+    ("plans", "plans", "check"),
 ];
 
 fn main() {

@@ -6,5 +6,6 @@ mod fuzz;
 mod kernels;
 mod meta;
 mod passes;
+mod plans;
 mod text;
 mod verify;

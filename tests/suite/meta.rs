@@ -61,7 +61,7 @@ fn every_pass_has_cases_and_every_folder_a_pass() {
 #[test]
 fn every_snapshot_has_a_case() {
     let mut stale = Vec::new();
-    for folder in ["passes", "text", "verify"].iter().flat_map(|folder| folders(&root().join(folder))) {
+    for folder in ["passes", "plans", "text", "verify"].iter().flat_map(|folder| folders(&root().join(folder))) {
         stale.extend(files(&folder, "snap").into_iter().filter(|snap| !snap.with_extension("ir").exists()));
         stale.extend(files(&folder, "new"));
     }
