@@ -110,3 +110,6 @@ fn compiled(function: Function, isa: &dyn TargetIsa) -> Result<String, ExecError
     let code = context.compile(isa, &mut ControlPlane::default()).map_err(|e| backend(e.inner))?;
     Ok(code.vcode.clone().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

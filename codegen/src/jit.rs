@@ -150,6 +150,10 @@ pub(crate) mod testing {
 
     /// Runs all of a schedule on buffers of numbers, in two halves.
     pub(crate) fn run(vectors: Vectors, schedule: &Schedule, buffers: &mut [Vec<f32>]) {
+        if vectors != Vectors::Clif {
+            let wide = vectors == Vectors::Avx512;
+            schedule.programs.iter().for_each(|program| x64::testing::check(&x64::lower(program, wide), wide));
+        }
         let mut module = ModuleBuilder::new(vectors).expect("the host is supported");
         module.define_schedule(schedule).expect("the schedule can be lowered");
         let kernels = module.finish().expect("memory can be made executable");

@@ -6,6 +6,8 @@
 
 mod disassembly;
 mod lanes;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
