@@ -12,6 +12,7 @@ const FOLDERS: &[(&str, &str, &str, &str)] = &[
     ("onnx", ".onnx", "onnx", "super::check_import"),
     ("onnx/errors", ".onnx", "onnx_errors", "super::check_error"),
     ("models", ".onnx", "models", "super::check_model"),
+    ("plans", ".ir", "plans", "check"),
 ];
 
 fn main() {

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, Type, interp};
+use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, interp};
 
 use crate::gather::Gather;
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
 use crate::plan::{Arg, Home, Plan, StepKind};
-use crate::target::Target;
+use crate::target::{Target, Vectors};
 use crate::team::{Job, Team, wait_until};
 use crate::transfer::{read, write};
 
@@ -160,6 +160,10 @@ impl Job for Calls {
 
 impl JitExecutable {
     pub(crate) fn new(graph: Graph, target: Target) -> Result<JitExecutable, ExecError> {
+        if !target.vectors.run_here() {
+            let (wanted, host) = (target.vectors, Vectors::of_host());
+            return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
+        }
         let team = Team::new(target.threads)?;
         let mut executable = JitExecutable { graph, target, team, compiled: Vec::new() };
         if let Some(shapes) = executable.signature() {
@@ -176,20 +180,8 @@ impl JitExecutable {
 
     /// The index of the compiled form for these input shapes.
     fn compile(&mut self, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        let mut graph = self.graph.clone();
-        for (&input, shape) in self.graph.inputs().iter().zip(&shapes) {
-            if let Type::Tensor(ty) = self.graph.ty(input) {
-                let ty = Type::tensor(ty.dtype, shape.iter().copied());
-                // Rules that fail for these extents are reported once every input is set.
-                let _ = graph.set_input_type(input, ty);
-            }
-        }
-        graph.infer_all().map_err(|(node, source)| ExecError::Node {
-            op: "type".to_owned(),
-            node,
-            source: source.into(),
-        })?;
-        let compiled = Compiled::new(Plan::new(&graph, &self.target)?, &self.target)?;
+        let plan = Plan::for_shapes(&self.graph, &shapes, &self.target)?;
+        let compiled = Compiled::new(plan, &self.target)?;
         if self.compiled.len() == MAX_PLANS {
             self.compiled.remove(0);
         }

@@ -34,6 +34,19 @@ impl Layout {
         Layout::Strided { start: 0, strides: plain_strides(shape) }
     }
 
+    /// The first byte of a value of this shape, and the one behind its last, in its buffer.
+    pub(crate) fn span(&self, shape: &[usize]) -> (i64, i64) {
+        match self {
+            _ if shape.contains(&0) => (0, 0),
+            Layout::Strided { start, strides } => {
+                let far = shape.iter().zip(strides).map(|(&n, stride)| stride * (signed(n) - 1));
+                let (back, forth): (Vec<i64>, Vec<i64>) = far.map(|bytes| (bytes.min(0), bytes.max(0))).unzip();
+                (signed(*start) + back.iter().sum::<i64>(), signed(*start) + forth.iter().sum::<i64>() + 4)
+            }
+            Layout::Blocked(image) => (0, signed(image.bytes())),
+        }
+    }
+
     /// Whether elements of this shape lie in order from the start of the buffer.
     pub(crate) fn is_plain(&self, shape: &[usize]) -> bool {
         match self {

@@ -8,9 +8,11 @@
 //!
 //! Cranelift generates all control code and portable kernels; AVX2 and AVX-512 tile programs are assembled
 //! here and linked into the same Cranelift module, because Cranelift has no vectors wider than 128 bits.
+//! [`emit`] shows each step as text, for any target.
 //!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
+pub mod emit;
 mod exec;
 mod gather;
 mod jit;
@@ -28,7 +30,7 @@ mod work;
 use optc_ir::{Backend, ExecError, Executable, Graph};
 
 pub use plan::Plan;
-pub use target::{Target, Vectors};
+pub use target::{Target, UnknownVectors, Vectors};
 
 /// The JIT as a backend.
 #[derive(Clone, Copy, Debug)]

@@ -6,13 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use optc_ir::{ExecError, Graph, Op, Tensor};
+use optc_ir::{Dim, ExecError, Graph, Op, Tensor, Type};
 
 use crate::gather::Gather;
 use crate::layout::Layout;
 use crate::memory::{ALIGN, Memory};
 use crate::planner;
 use crate::target::Target;
+use crate::tile::signed;
 use crate::work::Work;
 
 /// A piece of the arena.
@@ -118,9 +119,36 @@ impl Plan {
     /// Plans a graph whose input shapes are known.
     ///
     /// # Errors
-    /// If a node can't be run at all: it is opaque.
+    /// If an input has an open dimension, or a node can't be run at all: it is opaque.
     pub fn new(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
+        for &input in graph.inputs() {
+            if let Some(open) = open_dim(graph.ty(input)) {
+                let name = graph.name(input);
+                return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
+            }
+        }
         planner::plan(graph, target)
+    }
+
+    /// Plans a graph for inputs of these shapes, in signature order.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], and if a type rule fails for these shapes.
+    pub fn for_shapes(graph: &Graph, shapes: &[Vec<usize>], target: &Target) -> Result<Plan, ExecError> {
+        let mut fixed = graph.clone();
+        for (&input, shape) in graph.inputs().iter().zip(shapes) {
+            if let Type::Tensor(ty) = graph.ty(input) {
+                let ty = Type::tensor(ty.dtype, shape.iter().copied());
+                // Rules that fail for these extents are reported once every input is set.
+                let _ = fixed.set_input_type(input, ty);
+            }
+        }
+        fixed.infer_all().map_err(|(node, source)| ExecError::Node {
+            op: "type".to_owned(),
+            node,
+            source: source.into(),
+        })?;
+        Plan::new(&fixed, target)
     }
 
     /// Gives every buffer its life and its place: first fit, in order of first use.
@@ -232,6 +260,58 @@ impl Plan {
         clashes
     }
 
+    /// What kernels would touch outside of what they are given, and values that do not fit their buffers, each
+    /// in words; empty in a correct plan. Kernels may read the vector that the last element of a buffer is in,
+    /// but not write it.
+    pub fn check_reach(&self, target: &Target) -> Vec<String> {
+        let reaches: Vec<_> = self.works.iter().map(|work| work.schedule(target.vectors)).collect();
+        let reaches: Vec<_> = reaches.iter().map(|schedule| (schedule.pointers, schedule.reach())).collect();
+        let mut wrong = Vec::new();
+        for Step { node, kind } in &self.steps {
+            let StepKind::Kernel { work, args, .. } = kind else { continue };
+            let (pointers, reach) = &reaches[*work];
+            let mut fail = |what: String| wrong.push(format!("{node}: {}: {what}", self.works[*work]));
+            if *pointers != args.len() {
+                fail(format!("takes {pointers} buffers, is given {}", args.len()));
+                continue;
+            }
+            for (i, arg) in args.iter().enumerate() {
+                let (from, readable, writable) = match *arg {
+                    Arg::Buffer(buffer, from) => (from, room(self.buffers[buffer].bytes), self.buffers[buffer].bytes),
+                    Arg::Constant(constant, from) => (from, self.packed[constant].numbers().len() * 4, 0),
+                };
+                for (verb, span, bytes) in [("reads", reach.reads[i], readable), ("writes", reach.writes[i], writable)]
+                {
+                    let (first, behind) = span.unwrap_or((0, 0));
+                    let (first, behind) = (first + signed(from), behind + signed(from));
+                    if span.is_some() && (first < 0 || behind > signed(bytes)) {
+                        fail(format!("{verb} bytes {first}..{behind} of argument {i}, which has {bytes}"));
+                    }
+                }
+            }
+        }
+        for home in self.homes() {
+            if let Home::Place(place, shape) = home {
+                let (first, behind) = place.layout.span(shape);
+                let bytes = self.buffers[place.buffer].bytes;
+                if first < 0 || behind > signed(bytes) {
+                    wrong.push(format!("a value of {shape:?} lies in bytes {first}..{behind} of a buffer of {bytes}"));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Every place where the interpreter or the caller finds a value.
+    fn homes(&self) -> impl Iterator<Item = &Home> {
+        let of_steps = self.steps.iter().flat_map(|step| match &step.kind {
+            StepKind::Interp { operands, results, .. } => operands.iter().flatten().chain(results).collect(),
+            StepKind::Gather(gather) => vec![&gather.indices],
+            StepKind::Kernel { .. } => Vec::new(),
+        });
+        self.inputs.iter().chain(&self.results).chain(of_steps)
+    }
+
     /// Bytes of the arena.
     pub fn arena_bytes(&self) -> usize {
         self.arena
@@ -241,6 +321,16 @@ impl Plan {
     pub fn buffer_bytes(&self) -> usize {
         self.buffers.iter().filter(|b| b.first != usize::MAX).map(|b| room(b.bytes)).sum()
     }
+}
+
+/// The first open dimension of an input, in words.
+fn open_dim(ty: &Type) -> Option<String> {
+    let Type::Tensor(ty) = ty else { return Some("its type".to_owned()) };
+    ty.shape.iter().enumerate().find_map(|(axis, dim)| match dim {
+        Dim::Fixed(_) => None,
+        Dim::Sym(symbol) => Some(format!("dimension {}", symbol.as_str())),
+        Dim::Any => Some(format!("axis {axis}")),
+    })
 }
 
 /// What a buffer takes: whole cache lines, and one more, since kernels may read the vector that its last
@@ -291,5 +381,54 @@ impl fmt::Display for Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use optc_ir::text;
+
+    use super::*;
+    use crate::target::Vectors;
+
+    /// The checks find what they are there to find.
+    #[test]
+    fn broken_plans_are_found_out() {
+        let text = "graph @g(%x: f32[1, 16, 4, 4]) -> (y: f32[1, 16, 4, 4]) {
+  %w = const f32[16, 16, 3, 3] = splat(0.5)
+  %y = conv(%x, %w) {pads=[1, 1, 1, 1]}
+  %relu = relu(%y)
+  return %relu
+}";
+        let graph = text::parse(text).unwrap();
+        for vectors in Vectors::ALL {
+            let target = Target { vectors, threads: 1 };
+            let plan = || Plan::new(&graph, &target).unwrap();
+            assert_eq!((plan().check(), plan().check_reach(&target)), (Vec::new(), Vec::new()));
+            for i in 0..plan().buffers.len() {
+                let mut small = plan();
+                small.buffers[i].bytes -= 128;
+                assert!(!small.check_reach(&target).is_empty(), "buffer {i} has room to spare\n{small}");
+                let mut moved = plan();
+                moved.buffers[i].offset = moved.buffers[(i + 1) % moved.buffers.len()].offset;
+                (moved.buffers[i].first, moved.buffers[i].last) = (0, moved.steps.len());
+                assert!(!moved.check().is_empty(), "buffer {i} may lie anywhere\n{moved}");
+            }
+            let last = plan().steps.len() - 1;
+            let StepKind::Kernel { work, args, .. } = &plan().steps[last].kind else { unreachable!("a kernel") };
+            let reach = plan().works[*work].schedule(vectors).reach();
+            // An argument that a kernel leaves alone may be anywhere.
+            let touched = |&i: &usize| reach.reads[i].or(reach.writes[i]).is_some();
+            for i in (0..args.len()).filter(touched) {
+                for by in [-1024, 4096] {
+                    let mut shifted = plan();
+                    let StepKind::Kernel { args, .. } = &mut shifted.steps[last].kind else { unreachable!("a kernel") };
+                    let (Arg::Buffer(_, from) | Arg::Constant(_, from)) = &mut args[i];
+                    let Some(at) = from.checked_add_signed(by) else { continue };
+                    *from = at;
+                    assert!(!shifted.check_reach(&target).is_empty(), "argument {i} may begin anywhere\n{shifted}");
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What code is generated for.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::tile::LANES;
 
@@ -32,6 +33,18 @@ pub enum Vectors {
 }
 
 impl Vectors {
+    /// All there are, the portable ones first.
+    pub const ALL: [Vectors; 3] = [Vectors::Clif, Vectors::Avx2, Vectors::Avx512];
+
+    /// Whether this host can run code for them; code can be made for any.
+    pub fn run_here(self) -> bool {
+        match (self, Vectors::of_host()) {
+            (Vectors::Clif, _) => true,
+            (Vectors::Avx2, host) => host != Vectors::Clif,
+            (Vectors::Avx512, host) => host == Vectors::Avx512,
+        }
+    }
+
     /// The widest this host has.
     pub fn of_host() -> Vectors {
         #[cfg(target_arch = "x86_64")]
@@ -88,5 +101,50 @@ impl fmt::Display for Vectors {
             Vectors::Avx2 => "x86-64-v3",
             Vectors::Clif => "clif",
         })
+    }
+}
+
+/// A name that is none of those of [`Vectors`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownVectors(String);
+
+impl fmt::Display for UnknownVectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is none of {NATIVE}", self.0)?;
+        Vectors::ALL.iter().rev().try_for_each(|vectors| write!(f, ", {vectors}"))
+    }
+}
+
+impl std::error::Error for UnknownVectors {}
+
+/// The name of whatever the host has.
+const NATIVE: &str = "native";
+
+/// The names of [`Vectors`], and `native` for [`Vectors::of_host`].
+impl FromStr for Vectors {
+    type Err = UnknownVectors;
+
+    fn from_str(name: &str) -> Result<Vectors, UnknownVectors> {
+        if name == NATIVE {
+            return Ok(Vectors::of_host());
+        }
+        let known = Vectors::ALL.into_iter().find(|vectors| vectors.to_string() == name);
+        known.ok_or_else(|| UnknownVectors(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for vectors in Vectors::ALL {
+            assert_eq!(vectors.to_string().parse(), Ok(vectors));
+        }
+        assert_eq!("native".parse(), Ok(Vectors::of_host()));
+        assert!(Vectors::of_host().run_here() && Vectors::Clif.run_here());
+        let error = "sse2".parse::<Vectors>().unwrap_err().to_string();
+        assert_eq!(error, "\"sse2\" is none of native, x86-64-v4, x86-64-v3, clif");
     }
 }

@@ -127,7 +127,13 @@ impl Work {
             }
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
-            _ => self.elements().to_string(),
+            Work::Map(m) => m.elements().to_string(),
+            Work::Rows(r) => r.elements().to_string(),
+            Work::Recurrent(r) => r.elements().to_string(),
+            Work::Resample(r) => (r.vectors() * LANES).to_string(),
+            Work::Copy(_) | Work::Transpose(_) | Work::Fill(_) | Work::Patches(_) | Work::Tiles(_) => {
+                self.elements().to_string()
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use optc::data::{self, Arrays};
 use optc::ir::{DType, Data, Tensor};
+use optc_codegen::Vectors;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -394,6 +395,47 @@ fn the_compiler_shows_what_it_does() {
     assert!(names.iter().any(|n| n.ends_with("-fold-batch-norm.ir")), "{names:?}");
     let checked = bench.json(&["tiny.ir", "-O", "fuse", "--check", "--json"]);
     assert!(!checked["checks"].as_array().expect("checks is a list").is_empty());
+}
+
+#[test]
+fn kernels_are_shown_for_any_target() {
+    let bench = Bench::new();
+    let emit = |kind: &str, cpu: &str| {
+        bench.ok(&["tiny.ir", "-O", "fuse", "--emit", kind, "--bind", "N=2", "--threads", "1", "--target-cpu", cpu])
+    };
+    for (cpu, register) in [("x86-64-v4", "zmm"), ("x86-64-v3", "ymm"), ("clif", "")] {
+        assert!(emit("plan", cpu).contains("conv: f32_conv_"), "{}", emit("plan", cpu));
+        assert!(emit("schedule", cpu).contains("program 0"));
+        assert!(emit("clif", cpu).contains("function u0:0("));
+        assert_eq!(emit("clif", cpu).contains("f32x4"), cpu == "clif");
+        let asm = emit("asm", cpu);
+        assert!(asm.contains("; f32_conv_") && asm.contains(register), "{asm}");
+    }
+    assert_eq!(bench.names(), ["tiny.ir"]);
+    bench.ok(&["tiny.ir", "-O", "fuse", "--emit", "plan,asm", "--bind", "N=1", "-o", "code/"]);
+    assert!(bench.read("code/tiny.plan").starts_with(b"arena ") && !bench.read("code/tiny.asm").is_empty());
+    bench.ok(&["tiny.ir", "-O", "fuse", "--bind", "N=1", "-o", "x.schedule"]);
+    let message = bench.fails(2, &["tiny.ir", "-O", "fuse", "--emit", "plan"]);
+    assert!(message.contains("open are N") && message.contains("--bind 'N=1'"), "{message}");
+    let message = bench.fails(2, &["run", "tiny.ir", "--target-cpu", "sse2"]);
+    assert!(message.contains("native, x86-64-v4, x86-64-v3, clif"), "{message}");
+}
+
+#[test]
+fn models_run_on_every_target_the_host_has() {
+    let bench = Bench::new();
+    bench.write("images.npy", &data::write_npy(&images(3)));
+    let args = ["compare", "tiny.ir", "tiny.ir", "--data", "images.npy", "--json", "--target-cpu"];
+    for vectors in Vectors::ALL {
+        let cpu = vectors.to_string();
+        let args = [&args[..], &[&cpu]].concat();
+        if vectors.run_here() {
+            assert_eq!(number(&bench.json(&args)["outputs"][0], "max_abs"), 0.0, "{cpu}");
+        } else {
+            assert!(bench.fails(2, &args).contains("this host can't run such code"), "{cpu}");
+        }
+    }
+    bench.json(&["bench", "tiny.ir", "--iters", "2", "--target-cpu", "clif", "--json"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use optc_tests::case::round_trip;
 use optc_tests::compare::{Judge, Leeway, compare_within, result_names, rounding_floor, run};
 use optc_tests::generate::random_graph;
 use optc_tests::inputs::{InputSpec, RandomData, random_inputs};
+use optc_tests::plan;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -71,9 +72,10 @@ fn survives(seed: u64) -> Result<(), String> {
     }
 }
 
-/// The results by the interpreter, after a check that the JIT agrees.
+/// The results by the interpreter, after checks that the JIT lays values out soundly and agrees.
 fn results(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let reference = run(&Interp, graph, inputs)?;
+    plan::check(graph, inputs)?;
     let jit = Jit::default();
     let actual = run(&jit, graph, inputs)?;
     close(graph, inputs, &reference, &actual, Judge::Backend).map_err(|e| format!("{}: {e}\n{graph}", jit.name()))?;

@@ -408,3 +408,60 @@ fn attention() {
         agree(&format!("mask {case}"), &graph, &inputs);
     }
 }
+
+/// A layer of every family, at sizes that leave tiles cut.
+fn layers() -> Vec<(&'static str, Graph, Vec<Tensor>)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(13);
+    let conv = |stride: usize, group: usize, act| Conv {
+        strides: vec![stride; 2],
+        pads: vec![1; 4],
+        group,
+        act,
+        ..Conv::default()
+    };
+    let pool = MaxPool { kernel: vec![3; 2], strides: vec![2; 2], pads: vec![1; 4], ..MaxPool::default() };
+    let average = AveragePool { kernel: vec![3; 2], pads: vec![1; 4], ..AveragePool::default() };
+    let mut of = |what, op: Op, shapes: &[&[usize]], dynamic| {
+        let (graph, inputs) = single(op, shapes, dynamic, &mut rng);
+        (what, graph, inputs)
+    };
+    vec![
+        of("conv", conv(1, 1, Act::Silu).into(), &[&[2, 20, 11, 13], &[37, 20, 3, 3], &[37]], false),
+        of("stem", conv(2, 1, Act::Relu).into(), &[&[1, 3, 21, 19], &[24, 3, 3, 3], &[24]], false),
+        of("depthwise", conv(1, 33, Act::HardSwish).into(), &[&[1, 33, 12, 13], &[33, 1, 3, 3], &[33]], false),
+        of("strided depthwise", conv(2, 16, Act::None).into(), &[&[1, 16, 15, 15], &[16, 1, 3, 3]], false),
+        of("linear", Linear { act: Act::Gelu }.into(), &[&[7, 45], &[83, 45], &[83]], false),
+        of("row times matrix", Linear::default().into(), &[&[1, 301], &[70, 301], &[70]], false),
+        of("products", MatMul {}.into(), &[&[2, 3, 9, 17], &[2, 3, 17, 21]], true),
+        of("max pool", pool.into(), &[&[1, 20, 15, 14]], false),
+        of("average pool", average.into(), &[&[1, 20, 9, 10]], false),
+        of("global average pool", GlobalAveragePool {}.into(), &[&[2, 20, 7, 9]], false),
+        of("global max pool", GlobalMaxPool {}.into(), &[&[2, 20, 7, 9]], false),
+        of("softmax", Softmax { axis: -1, ..Softmax::default() }.into(), &[&[5, 333]], false),
+        of("layer norm", LayerNorm::default().into(), &[&[3, 4, 77], &[77], &[77]], false),
+        of("tanh", Op::Unary(Unary::Tanh), &[&[3, 5, 67]], false),
+        of("erf", Op::Unary(Unary::Erf), &[&[1000]], false),
+        of("broadcast", Op::Binary(Binary::Mul), &[&[2, 1, 4, 1], &[3, 1, 5]], true),
+    ]
+}
+
+/// Tiles differ from target to target, and with the number of threads, but every element is computed by the same
+/// operations in the same order.
+#[test]
+fn targets_give_the_same_bits() {
+    for (what, graph, inputs) in layers() {
+        let mut known: Option<Vec<u32>> = None;
+        for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
+            for threads in [1, 2] {
+                let target = Target { vectors, threads };
+                let results = Jit { target }.compile(&graph).unwrap().run(&inputs).unwrap();
+                let bits: Vec<u32> = results[0].as_f32().unwrap().iter().map(|x| x.to_bits()).collect();
+                if let Some(known) = &known {
+                    let other = known.iter().zip(&bits).position(|(a, b)| a != b);
+                    assert_eq!(other, None, "{what}: {vectors} on {threads} threads gives other bits");
+                }
+                known = Some(bits);
+            }
+        }
+    }
+}

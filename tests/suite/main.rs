@@ -8,5 +8,6 @@ mod kernels;
 mod meta;
 mod onnx;
 mod passes;
+mod plans;
 mod text;
 mod verify;

@@ -46,7 +46,7 @@ impl Lowering<'_, '_> {
 
     fn inst(&mut self, inst: &Inst) {
         match inst {
-            Inst::Set(d, s) => self.each(*d, |l, part| l.source(*s, part)),
+            Inst::Set(d, s) => self.each_of(*d, *s, |_, _, s| s),
             Inst::LoadLanes(d, m, n) => {
                 let n = usize::from(*n);
                 self.each(*d, |l, part| l.load_lanes(*m, part, n));
@@ -72,24 +72,24 @@ impl Lowering<'_, '_> {
                     }
                 }
             }
-            Inst::Bin(op, d, a, s) => self.each(*d, |l, part| {
-                let (a, s) = (l.get(*a, part), l.source(*s, part));
+            Inst::Bin(op, d, a, s) => self.each_of(*d, *s, |l, part, s| {
+                let a = l.get(*a, part);
                 l.bin(*op, a, s)
             }),
             Inst::Un(op, d, a) => self.each(*d, |l, part| {
                 let a = l.get(*a, part);
                 l.un(*op, a)
             }),
-            Inst::Fma(d, a, s) => self.each(*d, |l, part| {
-                let (sum, a, s) = (l.get(*d, part), l.get(*a, part), l.source(*s, part));
+            Inst::Fma(d, a, s) => self.each_of(*d, *s, |l, part, s| {
+                let (sum, a) = (l.get(*d, part), l.get(*a, part));
                 l.fma(a, s, sum)
             }),
-            Inst::MulAdd(d, a, s) => self.each(*d, |l, part| {
-                let (x, a, s) = (l.get(*d, part), l.get(*a, part), l.source(*s, part));
+            Inst::MulAdd(d, a, s) => self.each_of(*d, *s, |l, part, s| {
+                let (x, a) = (l.get(*d, part), l.get(*a, part));
                 l.fma(x, a, s)
             }),
-            Inst::Select { d, cmp, a, s, x, y } => self.each(*d, |l, part| {
-                let (a, s) = (l.get(*a, part), l.source(*s, part));
+            Inst::Select { d, cmp, a, s, x, y } => self.each_of(*d, *s, |l, part, s| {
+                let a = l.get(*a, part);
                 let (x, y) = (l.get(*x, part), l.get(*y, part));
                 let condition = match cmp {
                     Cmp::Less => FloatCC::LessThan,
@@ -150,6 +150,16 @@ impl Lowering<'_, '_> {
         for (variable, value) in variables.into_iter().zip(values) {
             self.b.def_var(variable, value);
         }
+    }
+
+    /// As [`Lowering::each`], given the part of an operand. A number is spread over lanes once for all parts,
+    /// since nothing after this would find out that they are the same.
+    fn each_of(&mut self, d: V, s: Src, mut part: impl FnMut(&mut Self, usize, Value) -> Value) {
+        let spread = matches!(s, Src::Splat(_) | Src::Const(_)).then(|| self.source(s, 0));
+        self.each(d, |l, i| {
+            let s = spread.unwrap_or_else(|| l.source(s, i));
+            part(l, i, s)
+        });
     }
 
     fn variables(&mut self, v: V) -> [Variable; PARTS] {

@@ -4,8 +4,12 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod disassembly;
 mod lanes;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
 
 use crate::tile::{Bin, Cmp, Inst, LANES, Mem, Program, Src, Un, V, VECTOR_BYTES};
@@ -28,7 +32,7 @@ const TEMPORARY_2: Register = Register::YMM14;
 /// Lowers a program to vectors of 512 bits if `wide`, else of 256.
 pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
     let mut asm = Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), wide };
-    let saved = &COUNTERS[FIRST_SAVED.min(depth(&program.insts))..depth(&program.insts).max(FIRST_SAVED)];
+    let saved = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
     for &register in saved {
         asm.emit(Instruction::with1(Code::Push_r64, register));
     }

@@ -13,6 +13,7 @@ pub(crate) mod global_pool;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod program;
+mod reach;
 pub(crate) mod recurrent;
 pub(crate) mod resample;
 pub(crate) mod rows;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use optc_codegen::Vectors;
 use optc_passes::pipeline::PRESETS;
 
 /// An optimizing compiler for neural networks: ONNX in, a smaller and faster model out.
@@ -26,6 +27,7 @@ Examples:
   optc model.onnx -O compress                    writes model.optc and model.opt.onnx
   optc model.onnx -O compress -o small.onnx      one output, in the format of its suffix
   optc model.onnx -O compress --emit ir | less   the compressed model as text, on a page
+  optc model.onnx -O fuse --emit plan --bind N=1 the kernels it runs as, and where values lie
   optc model.onnx -O compress --data x.npz       measures what compression did to the results
   optc model.onnx -p 'simplify,prune-magnitude{sparsity=0.8},encode-weights'
   optc inspect model.onnx                        what is in a model, layer by layer
@@ -148,6 +150,10 @@ pub struct ExecArgs {
     /// Threads to use [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What machine code is generated for: native, x86-64-v4 (AVX-512), x86-64-v3 (AVX2), or clif, which is
+    /// portable
+    #[arg(long, value_name = "CPU", default_value = "native")]
+    pub target_cpu: Vectors,
     /// Fix an open dimension, such as N=1; may be given several times
     #[arg(long, value_name = "DIM=N", value_delimiter = ',')]
     pub bind: Vec<Binding>,
@@ -215,6 +221,14 @@ pub enum Emit {
     Ir,
     /// The graph as a picture, for Graphviz
     Dot,
+    /// The kernels that run the model, and where every value lies
+    Plan,
+    /// How each kernel walks its buffers
+    Schedule,
+    /// Code of the kernels before registers are assigned, in CLIF
+    Clif,
+    /// Machine code of the kernels
+    Asm,
     /// The report as JSON
     Report,
 }
@@ -225,11 +239,12 @@ pub struct CompileArgs {
     /// The model: .onnx, .optc or .ir
     #[arg(value_name = "MODEL", required = true)]
     pub model: Option<PathBuf>,
-    /// Where to write: a file, in the format of its suffix (onnx, optc, ir, dot, json), or a folder;
-    /// `-` is standard output. By default beside the model
+    /// Where to write: a file, in the format of its suffix (onnx, optc, ir, dot, plan, schedule, clif, asm,
+    /// json), or a folder; `-` is standard output. By default beside the model
     #[arg(short, long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
-    /// What to write [default: optc,onnx]. Text goes to standard output if there is no -o
+    /// What to write [default: optc,onnx]. Text goes to standard output if there is no -o. Kernels are for the
+    /// extents of --bind, for --target-cpu and for --threads
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
     pub emit: Vec<Emit>,
     /// What to do.

@@ -58,7 +58,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
         return Err(Error::Usage("--iters 0: at least one run is needed".to_owned()));
     }
     let threads = session::threads(&args.exec)?;
-    let backend = session::backend(args.exec.backend, threads);
+    let backend = session::backend(&args.exec, threads)?;
     let start = Instant::now();
     let mut executable = backend.compile(&graph)?;
     let compile = start.elapsed();

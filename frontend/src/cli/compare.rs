@@ -37,7 +37,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Error> {
     };
     let threads = session::threads(&args.exec)?;
     // A batch runs on one thread, so that all of them are busy whatever the kernels do.
-    let backend = session::backend(args.exec.backend, 1);
+    let backend = session::backend(&args.exec, 1)?;
     let progress = talk.progress(Some(samples.len() as u64));
     let runner = Runner { backend: &*backend, threads, batch: args.data.batch, progress };
     let report = Report {

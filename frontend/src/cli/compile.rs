@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use optc_ir::Graph;
+use optc_ir::{Backend, Graph, Interp};
 use optc_passes::analysis::Cost;
 use optc_passes::pass::Progress;
 use optc_passes::pipeline::Pipeline;
@@ -31,7 +31,7 @@ pub(super) fn compile(args: &CompileArgs) -> Result<(), Error> {
     let mut packed = None;
     let wants_report = |target: &&Target| target.emit == Emit::Report;
     for target in targets.iter().filter(|target| !wants_report(target)) {
-        let (rendered, report) = outputs::render(target.emit, &done.graph)?;
+        let (rendered, report) = outputs::render(target.emit, &done.graph, &done.target)?;
         packed = report.or(packed);
         files.push(outputs::write(target, &rendered)?);
     }
@@ -62,7 +62,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Error> {
     let mut files = Vec::new();
     let mut packed = None;
     for target in &targets {
-        let (rendered, report) = outputs::render(target.emit, &done.graph)?;
+        let (rendered, report) = outputs::render(target.emit, &done.graph, &done.target)?;
         packed = report.or(packed);
         let path = target.path.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
         files.push(OutputFile { path, format: target.emit.name(), bytes: rendered.size() });
@@ -88,6 +88,8 @@ struct Done {
     pipeline: String,
     before: Cost,
     graph: Graph,
+    /// What code for the graph would be generated for.
+    target: optc_codegen::Target,
     run: RunReport,
     checks: Vec<CheckRow>,
     measured: Option<Measured>,
@@ -104,7 +106,12 @@ impl Job<'_> {
         // Only a comparison needs the original once the passes have run.
         let original = samples.is_some().then(|| graph.clone());
         let threads = session::threads(self.exec)?;
-        let backend = session::backend(self.exec.backend, threads);
+        let target = session::target(self.exec, threads);
+        let backend: Box<dyn Backend> = match samples.is_some() {
+            true => session::backend(self.exec, threads)?,
+            // Without data no machine code is run, so that it may be for another machine.
+            false => Box::new(Interp),
+        };
         let progress = self.talk.progress(None);
         let watch = Watch::default();
         let run = {
@@ -128,7 +135,7 @@ impl Job<'_> {
         let measured = match (&original, &samples) {
             (Some(original), Some(samples)) => {
                 // A batch runs on one thread, so that all of them are busy whatever the kernels do.
-                let backend = session::backend(self.exec.backend, 1);
+                let backend = session::backend(self.exec, 1)?;
                 let progress = self.talk.progress(Some(2 * samples.len() as u64));
                 let runner = Runner { backend: &*backend, threads, batch: self.data.batch, progress };
                 let accuracy = |graph: &Graph| match samples.labels() {
@@ -147,7 +154,7 @@ impl Job<'_> {
         };
         let input_bytes = model.bytes;
         let pipeline = describe(&pipeline, self.pipeline);
-        Ok(Done { start, load, input_bytes, pipeline, before, graph, run, checks, measured })
+        Ok(Done { start, load, input_bytes, pipeline, before, graph, target, run, checks, measured })
     }
 
     fn print(&self, report: &CompileReport) -> Result<(), Error> {

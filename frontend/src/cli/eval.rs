@@ -37,7 +37,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Error> {
         .ok_or_else(|| Error::Usage("data is needed: --data FILE --labels FILE".to_owned()))?;
     let threads = session::threads(&args.exec)?;
     // A batch runs on one thread, so that all of them are busy whatever the kernels do.
-    let backend = session::backend(args.exec.backend, 1);
+    let backend = session::backend(&args.exec, 1)?;
     let progress = talk.progress(Some(samples.len() as u64));
     let start = std::time::Instant::now();
     let accuracy =

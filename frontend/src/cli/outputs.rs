@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use optc_codegen::{Plan, emit};
 use optc_ir::text::{PrintOptions, print};
 use optc_ir::{Graph, dot};
 
@@ -16,6 +17,9 @@ use crate::files;
 use crate::onnx::{self, Exported};
 use crate::pack::{self, PackReport};
 use crate::report::OutputFile;
+
+/// Suffixes that say what a file is.
+const SUFFIXES: &str = ".onnx, .optc, .ir, .dot, .plan, .schedule, .clif, .asm, .json";
 
 /// One output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,10 @@ impl Emit {
             "optc" => Some(Emit::Optc),
             "ir" => Some(Emit::Ir),
             "dot" | "gv" => Some(Emit::Dot),
+            "plan" => Some(Emit::Plan),
+            "schedule" => Some(Emit::Schedule),
+            "clif" => Some(Emit::Clif),
+            "asm" => Some(Emit::Asm),
             "json" => Some(Emit::Report),
             _ => None,
         }
@@ -45,13 +53,17 @@ impl Emit {
             Emit::Onnx => "onnx",
             Emit::Ir => "ir",
             Emit::Dot => "dot",
+            Emit::Plan => "plan",
+            Emit::Schedule => "schedule",
+            Emit::Clif => "clif",
+            Emit::Asm => "asm",
             Emit::Report => "report",
         }
     }
 
     /// Whether a terminal can show it.
     fn is_text(self) -> bool {
-        matches!(self, Emit::Ir | Emit::Dot | Emit::Report)
+        !matches!(self, Emit::Optc | Emit::Onnx)
     }
 
     /// The default file for a model named `stem`. What is a model says that it is another one.
@@ -61,6 +73,7 @@ impl Emit {
             Emit::Onnx => format!("{stem}.opt.onnx"),
             Emit::Ir => format!("{stem}.opt.ir"),
             Emit::Dot => format!("{stem}.opt.dot"),
+            Emit::Plan | Emit::Schedule | Emit::Clif | Emit::Asm => format!("{stem}.{}", self.name()),
             Emit::Report => format!("{stem}.report.json"),
         }
     }
@@ -125,7 +138,7 @@ fn file_or_folder(path: &Path, emits: &[Emit]) -> Result<Place, Error> {
         (_, None) if path.extension().is_none() && !path.exists() => Ok(Place::Folder),
         ([], None) => {
             let path = path.display();
-            Err(Error::Usage(format!("{path}: the suffix is none of .onnx, .optc, .ir, .dot, .json, and no folder")))
+            Err(Error::Usage(format!("{path}: the suffix is none of {SUFFIXES}, and no folder")))
         }
         _ => {
             let path = path.display();
@@ -174,18 +187,41 @@ impl Rendered {
     }
 }
 
-/// An output, and what the packer has to tell if it was the one to make it.
-pub(super) fn render(emit: Emit, graph: &Graph) -> Result<(Rendered, Option<PackReport>), Error> {
+/// An output, and what the packer has to tell if it was the one to make it. Kernels are for `target`.
+pub(super) fn render(
+    emit: Emit,
+    graph: &Graph,
+    target: &optc_codegen::Target,
+) -> Result<(Rendered, Option<PackReport>), Error> {
+    let plan = || plan(emit, graph, target);
+    let text = |text: String| (Rendered::Bytes(text.into_bytes()), None);
     Ok(match emit {
         Emit::Optc => {
             let (bytes, report) = pack::write(graph, &pack::PackOptions::default())?;
             (Rendered::Bytes(bytes), Some(report))
         }
         Emit::Onnx => (Rendered::Onnx(Box::new(onnx::prepare_export(graph)?)), None),
-        Emit::Ir => (Rendered::Bytes(print(graph, &PrintOptions::default()).into_bytes()), None),
-        Emit::Dot => (Rendered::Bytes(dot::to_dot(graph).into_bytes()), None),
+        Emit::Ir => text(print(graph, &PrintOptions::default())),
+        Emit::Dot => text(dot::to_dot(graph)),
+        Emit::Plan => text(plan()?.to_string()),
+        Emit::Schedule => text(emit::schedules(&plan()?, target)),
+        Emit::Clif => text(emit::clif(&plan()?, target)?),
+        Emit::Asm => text(emit::asm(&plan()?, target)?),
         Emit::Report => unreachable!("the report is rendered by whoever has it"),
     })
+}
+
+/// The plan of a graph, which must have no open dimensions.
+fn plan(emit: Emit, graph: &Graph, target: &optc_codegen::Target) -> Result<Plan, Error> {
+    let open = session::open_dims(graph);
+    if open.is_empty() {
+        return Ok(Plan::new(graph, target)?);
+    }
+    let (names, emit) = (open.join(", "), emit.name());
+    let bindings: Vec<String> = open.iter().map(|name| format!("{name}=1")).collect();
+    let bindings = bindings.join(",");
+    let message = format!("--emit {emit}: kernels are for fixed extents; open are {names}: add --bind '{bindings}'");
+    Err(Error::Usage(message))
 }
 
 /// Writes an output where it goes, making the folder if need be.

@@ -47,7 +47,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Error> {
         Some(path) => data::read_inputs(path, &graph)?,
         None => session::random_inputs(&graph, args.seed, &talk)?,
     };
-    let backend = session::backend(args.exec.backend, session::threads(&args.exec)?);
+    let backend = session::backend(&args.exec, session::threads(&args.exec)?)?;
     let results = backend.compile(&graph)?.run(&inputs)?;
     if let Some(path) = &args.output {
         write(path, &graph, &results)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use optc_codegen::Jit;
+use optc_codegen::{Jit, Target, Vectors};
 use optc_ir::{Backend, Dim, Graph, Interp, Type};
 use optc_passes::options::Written;
 use optc_passes::pipeline::{self, Pipeline};
@@ -146,11 +146,24 @@ pub(super) fn threads(args: &ExecArgs) -> Result<usize, Error> {
     }
 }
 
+/// What machine code is generated for.
+pub(super) fn target(args: &ExecArgs, threads: usize) -> Target {
+    Target { vectors: args.target_cpu, threads }
+}
+
 /// What runs models.
-pub(super) fn backend(kind: BackendKind, threads: usize) -> Box<dyn Backend> {
-    match kind {
-        BackendKind::Interp => Box::new(Interp),
-        BackendKind::Jit => Box::new(Jit::new(threads)),
+///
+/// # Errors
+/// [`Error::Usage`] if this host can't run code for the target that was asked for.
+pub(super) fn backend(args: &ExecArgs, threads: usize) -> Result<Box<dyn Backend>, Error> {
+    match args.backend {
+        BackendKind::Interp => Ok(Box::new(Interp)),
+        BackendKind::Jit if args.target_cpu.run_here() => Ok(Box::new(Jit { target: target(args, threads) })),
+        BackendKind::Jit => {
+            let (wanted, host) = (args.target_cpu, Vectors::of_host());
+            let message = format!("--target-cpu {wanted}: this host can't run such code; native is {host} here");
+            Err(Error::Usage(message))
+        }
     }
 }
 

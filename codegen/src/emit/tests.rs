@@ -1,0 +1,110 @@
+use cranelift_codegen::isa;
+use cranelift_codegen::settings::Configurable;
+
+use super::*;
+use crate::lower::functions;
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::depthwise::Depthwise;
+use crate::tile::epilogue::{Epilogue, Strides};
+use crate::tile::function::Function as Elementwise;
+use crate::tile::map::{Map, MapOther};
+use crate::tile::rows::{RowAxis, RowFunction, Rows};
+use crate::tile::{LANES, VECTOR_BYTES};
+use crate::work::Work;
+
+/// Layers of text below the schedule.
+const LAYERS: &[&str] = &["schedule", "clif", "aarch64", "x86-64", "x86-64-v3", "x86-64-v4"];
+
+/// Two rows and three columns of points by a block of outputs, two values of k.
+fn contract() -> Work {
+    let (row, column) = (24, 8);
+    let block = 4 * LANES as i64;
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: LANES,
+        rows: 2,
+        columns: 3,
+        runs: vec![Run { start: 0, loops: vec![], taps: vec![0, 4] }],
+        x: Strides { row, column, ..Strides::default() },
+        y: Strides { row: 3 * block, column: block, ..Strides::default() },
+        whole_blocks: true,
+        weights: Weights::Packed,
+        epilogue: Epilogue { bias: true, ..Epilogue::default() },
+        tiling: Tiling { blocks: 1, rows: 2, columns: 3 },
+    };
+    contract.into()
+}
+
+/// A row of three pixels, three taps.
+fn depthwise() -> Work {
+    let column = i64::try_from(VECTOR_BYTES).expect("few bytes");
+    let depthwise = Depthwise {
+        images: 1,
+        blocks: 2,
+        rows: 1,
+        columns: 3,
+        kernel: [1, 3],
+        tap: [5 * column, column],
+        x: Strides { block: 5 * column, row: 5 * column, column, ..Strides::default() },
+        y: Strides { block: 3 * column, row: 3 * column, column, ..Strides::default() },
+        epilogue: Epilogue::default(),
+    };
+    depthwise.into()
+}
+
+/// ReLU of rows that end within a vector.
+fn relu() -> Work {
+    Map::new(&[2, 19], &[80, 4], &[vec![76, 4]], vec![(Elementwise::Relu, MapOther::None)]).into()
+}
+
+/// Softmax of rows shorter than a vector.
+fn softmax() -> Work {
+    let axes = vec![RowAxis { count: 3, x: 20, y: 20, mask: 0 }];
+    Rows { function: RowFunction::Softmax { scale: 1.0, mask: false }, length: 5, axes }.into()
+}
+
+/// A machine other than the host, or the host's architecture with the same features everywhere.
+fn machine(name: &str, features: &[&str]) -> isa::OwnedTargetIsa {
+    let mut builder = isa::lookup_by_name(name).expect("tests are built for these architectures");
+    features.iter().for_each(|feature| builder.enable(feature).expect("the architecture has this"));
+    functions::isa(builder).expect("the settings are those of the host")
+}
+
+fn text(work: &Work, layer: &str) -> String {
+    let x64 = machine("x86_64", &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_avx", "has_avx2", "has_fma"]);
+    let asm = |vectors, isa: &dyn TargetIsa| {
+        asm_of(&work.schedule(vectors), vectors, isa).expect("all programs can be compiled")
+    };
+    match layer {
+        "schedule" => work.schedule(Vectors::Avx512).to_string(),
+        "clif" => clif_of(&work.schedule(Vectors::Clif), Vectors::Clif, &*x64),
+        "aarch64" => asm(Vectors::Clif, &*machine("aarch64", &[])),
+        "x86-64" => asm(Vectors::Clif, &*x64),
+        "x86-64-v3" => asm(Vectors::Avx2, &*x64),
+        _ => asm(Vectors::Avx512, &*x64),
+    }
+}
+
+#[test]
+fn code_is_as_it_was() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let mut names = Vec::new();
+    for (case, work) in
+        [("contract_2x3", contract()), ("depthwise_row", depthwise()), ("relu", relu()), ("softmax_5", softmax())]
+    {
+        for layer in LAYERS {
+            let name = format!("{case}.{layer}");
+            settings.bind(|| insta::assert_snapshot!(name.as_str(), text(&work, layer)));
+            names.push(format!("{name}.snap"));
+        }
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/emit/snapshots");
+    let entries = std::fs::read_dir(folder).expect("snapshots are there").filter_map(Result::ok);
+    let mut found: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    found.sort();
+    names.sort();
+    assert_eq!(found, names, "every snapshot is of a case");
+}

@@ -1,0 +1,146 @@
+//! What memory a schedule touches: the bytes around each of its pointers, found without running it.
+//!
+//! Every loop moves every pointer by a constant, so that the first or the last iteration reaches furthest;
+//! the spans found here are exact. They say what a plan must lay out, and are computed from the schedule
+//! alone, by nothing that the planner used to lay it out.
+
+use super::program::{Inst, LANES, MAX_POINTERS, Mem, Program, Src, VECTOR_BYTES};
+use super::schedule::{Nest, STAY, Schedule, Steps, signed};
+use super::walk::{scaled, sum};
+
+/// Bytes from a pointer on, the first and the one behind the last; `None` if nothing is touched.
+pub(crate) type Span = Option<(i64, i64)>;
+
+/// What is touched around each pointer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) reads: [Span; MAX_POINTERS],
+    pub(crate) writes: [Span; MAX_POINTERS],
+}
+
+impl Schedule {
+    /// What all iterations of all parts touch, seen from where the pointers of the kernel are.
+    pub(crate) fn reach(&self) -> Reach {
+        let programs: Vec<Reach> = self.programs.iter().map(Program::reach).collect();
+        let mut all = Reach::default();
+        for part in &self.parts {
+            let inner = of_nest(&part.nest, &programs).moved(part.start);
+            all = all.and(part.axes.iter().fold(inner, |reach, axis| reach.repeated(axis.count, axis.steps)));
+        }
+        all
+    }
+}
+
+impl Program {
+    fn reach(&self) -> Reach {
+        of_insts(&self.insts).0
+    }
+}
+
+fn of_nest(nest: &Nest, programs: &[Reach]) -> Reach {
+    match nest {
+        Nest::Call(program) => programs[*program],
+        Nest::At(steps, inner) => of_nest(inner, programs).moved(*steps),
+        Nest::Seq(parts) => parts.iter().fold(Reach::default(), |all, part| all.and(of_nest(part, programs))),
+    }
+}
+
+/// What instructions touch, and how far they move the pointers.
+fn of_insts(insts: &[Inst]) -> (Reach, Steps) {
+    let (mut all, mut at) = (Reach::default(), STAY);
+    for inst in insts {
+        let mut reach = Reach::default();
+        match inst {
+            Inst::Set(_, s) | Inst::Bin(_, _, _, s) | Inst::Fma(_, _, s) | Inst::MulAdd(_, _, s) => reach.read(*s),
+            Inst::Select { s, .. } => reach.read(*s),
+            Inst::LoadLanes(_, m, n) => touch(&mut reach.reads, *m, usize::from(*n) * 4),
+            Inst::Store(m, _) => touch(&mut reach.writes, *m, VECTOR_BYTES),
+            Inst::StoreLanes(m, _, n) => touch(&mut reach.writes, *m, usize::from(*n) * 4),
+            Inst::StoreFour(m, _, _) => touch(&mut reach.writes, *m, VECTOR_BYTES / LANES * 4),
+            Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) | Inst::Interleave { .. } => {}
+            Inst::Advance(p, bytes) => at[usize::from(p.0)] += bytes,
+            Inst::Loop(count, body) => {
+                let (inner, step) = of_insts(body);
+                all = all.and(inner.repeated(*count, step).moved(at));
+                at = sum(at, scaled(step, *count));
+            }
+        }
+        all = all.and(reach.moved(at));
+    }
+    (all, at)
+}
+
+fn touch(spans: &mut [Span; MAX_POINTERS], mem: Mem, bytes: usize) {
+    let from = i64::from(mem.offset);
+    spans[usize::from(mem.base.0)] = Some((from, from + signed(bytes)));
+}
+
+impl Reach {
+    fn read(&mut self, source: Src) {
+        match source {
+            Src::Mem(mem) => touch(&mut self.reads, mem, VECTOR_BYTES),
+            Src::Splat(mem) => touch(&mut self.reads, mem, 4),
+            Src::Reg(_) | Src::Const(_) => {}
+        }
+    }
+
+    fn and(self, other: Reach) -> Reach {
+        let both = |a: [Span; MAX_POINTERS], b: [Span; MAX_POINTERS]| std::array::from_fn(|i| joined(a[i], b[i]));
+        Reach { reads: both(self.reads, other.reads), writes: both(self.writes, other.writes) }
+    }
+
+    /// With pointers that begin elsewhere.
+    fn moved(self, steps: Steps) -> Reach {
+        self.each(|(from, to), pointer| Some((from + steps[pointer], to + steps[pointer])))
+    }
+
+    /// So many times, the pointers moved from one time to the next.
+    fn repeated(self, count: usize, steps: Steps) -> Reach {
+        let Some(last) = count.checked_sub(1) else { return Reach::default() };
+        let far = scaled(steps, last);
+        self.each(|(from, to), pointer| Some((from + far[pointer].min(0), to + far[pointer].max(0))))
+    }
+
+    fn each(self, change: impl Fn((i64, i64), usize) -> Span) -> Reach {
+        let all = |spans: [Span; MAX_POINTERS]| std::array::from_fn(|i| spans[i].and_then(|span| change(span, i)));
+        Reach { reads: all(self.reads), writes: all(self.writes) }
+    }
+}
+
+fn joined(a: Span, b: Span) -> Span {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tile::program::{P, V, Writer};
+    use crate::tile::schedule::{Axis, Part, offsets};
+
+    #[test]
+    fn loops_reach_as_far_as_they_run() {
+        let mut w = Writer::new(2, 4);
+        w.load(V(0), P(0).at(-8));
+        w.repeat(3, |w| {
+            w.set(V(1), Src::Splat(P(0).at(4)));
+            w.advance(P(0), 100);
+            w.repeat(2, |w| {
+                w.store_lanes(P(1).at(0), V(0), 3);
+                w.advance(P(1), -16);
+            });
+        });
+        w.load_lanes(V(0), P(0).at(0), 2);
+        let mut schedule = Schedule::new(2);
+        let program = schedule.program(w.finish());
+        let nest = Nest::Call(program);
+        assert_eq!(schedule.reach(), Reach::default(), "what is not called reaches nothing");
+        let axes = [Axis::new(5, [0, 1000]), Axis::new(2, [-10, 0])];
+        schedule.parts.push(Part::new(axes, offsets([7, 0]), nest));
+        let reach = schedule.reach();
+        assert_eq!(reach.reads[..2], [Some((-8 + 7 - 10, 308 + 7)), None]);
+        assert_eq!(reach.writes[..2], [None, Some((-80, 12 + 4000))]);
+    }
+}
