@@ -4,7 +4,6 @@
 //! only if one is dead before the other is written ([`Plan::check`]).
 
 use std::fmt;
-use std::sync::Arc;
 
 use optc_ir::{ExecError, Graph, Op, Tensor};
 
@@ -103,7 +102,7 @@ pub struct Plan {
     /// Constants packed for kernels.
     pub(crate) packed: Vec<Memory>,
     /// Constants the interpreter reads.
-    pub(crate) constants: Vec<Arc<Tensor>>,
+    pub(crate) constants: Vec<Tensor>,
     /// The number of slots.
     pub(crate) slots: usize,
     /// Where inputs go, in signature order.
@@ -120,7 +119,7 @@ impl Plan {
     /// # Errors
     /// If a node can't be run at all: it is opaque.
     pub fn new(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
-        planner::plan(graph, target)
+        planner::plan(graph, target)?.pack()
     }
 
     /// Gives every buffer its life and its place: first fit, in order of first use.
