@@ -456,3 +456,31 @@ fn share(range: usize, cycles: usize, threads: usize) -> Vec<Vec<(usize, usize)>
         })
         .collect()
 }
+
+/// The least time one run of a schedule takes on all threads, tried for so long. Its buffer holds so many
+/// numbers, all of them 0.5.
+///
+/// # Errors
+/// If the schedule can't be lowered, or the machine has no more threads or memory.
+pub(crate) fn time(
+    schedule: &Schedule,
+    numbers: usize,
+    target: &Target,
+    so_long: Duration,
+) -> Result<Duration, ExecError> {
+    let team = Team::new(target.threads)?;
+    let kernel = generate(std::slice::from_ref(schedule), target)?.remove(0);
+    let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
+    let args = vec![memory.address(); schedule.pointers];
+    let chunks = share(schedule.range(), usize::MAX, target.threads);
+    let (mut stages, mut calls) = (Vec::new(), vec![Call::new(kernel, args, chunks, true, true)]);
+    finish(&mut stages, &mut calls, 1, target.threads);
+    let [Stage::Kernels(_, calls)] = stages.as_slice() else { unreachable!("one kernel is one stage") };
+    let (begin, mut least) = (Instant::now(), Duration::MAX);
+    while least == Duration::MAX || begin.elapsed() < so_long {
+        let start = Instant::now();
+        team.run(calls, calls.next_run(false));
+        least = least.min(start.elapsed());
+    }
+    Ok(least)
+}

@@ -18,6 +18,7 @@ mod layout;
 mod lower;
 mod memory;
 mod pack;
+pub mod peak;
 pub mod plan;
 mod planner;
 pub mod target;
