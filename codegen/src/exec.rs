@@ -12,17 +12,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, interp};
+use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, TensorType, check_results, interp};
 
 use crate::gather::Gather;
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
-use crate::plan::{Arg, Home, Plan, StepKind};
+use crate::plan::{self, Arg, Plan, Step, StepKind};
+use crate::planner::{self, Planned};
 use crate::target::{Target, Vectors};
 use crate::team::{Job, Team, wait_until};
-use crate::transfer::{read, write};
+use crate::tile::Schedule;
+use crate::values::Values;
 
 /// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
 const SPLIT_CYCLES: usize = 3000;
@@ -36,6 +39,7 @@ const MAX_PLANS: usize = 16;
 
 /// A graph compiled for each set of input shapes it meets.
 pub(crate) struct JitExecutable {
+    /// Its inputs alone where all their shapes are fixed.
     graph: Graph,
     target: Target,
     team: Team,
@@ -46,8 +50,7 @@ pub(crate) struct JitExecutable {
 struct Compiled {
     plan: Plan,
     stages: Vec<Stage>,
-    arena: Memory,
-    slots: Vec<Option<Tensor>>,
+    values: Values,
 }
 
 /// A run of steps of one kind.
@@ -89,6 +92,11 @@ struct Call {
 struct Counter(AtomicU64);
 
 impl Call {
+    fn new(kernel: Kernel, args: Vec<usize>, chunks: Vec<Vec<(usize, usize)>>, parallel: bool, barrier: bool) -> Call {
+        let begun = chunks.iter().map(|_| Counter::default()).collect();
+        Call { kernel, args, begun, done: Counter::default(), chunks, parallel, barrier, end: AtomicU64::new(0) }
+    }
+
     /// Takes the next chunk of a thread's that nobody has begun in this run.
     fn take(&self, thread: usize, run: u64) -> Option<(usize, usize)> {
         let chunks = &self.chunks[thread];
@@ -165,23 +173,27 @@ impl JitExecutable {
             return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
         }
         let team = Team::new(target.threads)?;
-        let mut executable = JitExecutable { graph, target, team, compiled: Vec::new() };
-        if let Some(shapes) = executable.signature() {
-            executable.compile(shapes)?;
+        let mut executable = JitExecutable { graph: Graph::new(""), target, team, compiled: Vec::new() };
+        let fixed = |&node| graph.ty(node).as_tensor().and_then(TensorType::fixed_shape);
+        match graph.inputs().iter().map(fixed).collect::<Option<_>>() {
+            Some(shapes) => {
+                // The only plan there will ever be: of the graph nothing is needed but its inputs.
+                for &input in graph.inputs() {
+                    executable.graph.add_input(graph.name(input), graph.ty(input).clone());
+                }
+                executable.compile(graph, shapes)?;
+            }
+            None => executable.graph = graph,
         }
         Ok(executable)
     }
 
-    /// The input shapes, if the graph has no open ones.
-    fn signature(&self) -> Option<Vec<Vec<usize>>> {
-        let ty = |&node| self.graph.ty(node).as_tensor().and_then(optc_ir::TensorType::fixed_shape);
-        self.graph.inputs().iter().map(ty).collect()
-    }
-
-    /// The index of the compiled form for these input shapes.
-    fn compile(&mut self, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        let plan = Plan::for_shapes(&self.graph, &shapes, &self.target)?;
-        let compiled = Compiled::new(plan, &self.target)?;
+    /// Compiles a graph whose inputs have these shapes; the index of what comes of it.
+    fn compile(&mut self, graph: Graph, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
+        let planned = planner::plan(&graph, &self.target)?;
+        // Constants that nobody else has go as they are packed.
+        drop(graph);
+        let compiled = Compiled::new(planned, &self.target)?;
         if self.compiled.len() == MAX_PLANS {
             self.compiled.remove(0);
         }
@@ -191,17 +203,19 @@ impl JitExecutable {
 
     /// The index of the compiled form for these inputs.
     fn prepare(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
-        interp::check_inputs(&self.graph, inputs)?;
-        let same = |shapes: &[Vec<usize>]| shapes.iter().zip(inputs).all(|(shape, input)| shape == input.shape());
-        match self.compiled.iter().position(|(shapes, _)| same(shapes)) {
-            Some(index) => Ok(index),
-            None => self.compile(inputs.iter().map(|t| t.shape().to_vec()).collect()),
+        let types = self.graph.inputs().iter().map(|&input| self.graph.ty(input).as_tensor().map(|ty| ty.dtype));
+        let same_types = types.zip(inputs).all(|(ty, input)| ty.is_none_or(|dtype| dtype == input.dtype()));
+        let same = |shapes: &[Vec<usize>]| shapes.iter().map(Vec::as_slice).eq(inputs.iter().map(Tensor::shape));
+        if same_types && let Some(index) = self.compiled.iter().position(|(shapes, _)| same(shapes)) {
+            return Ok(index);
         }
+        interp::check_inputs(&self.graph, inputs)?;
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+        self.compile(plan::with_shapes(&self.graph, &shapes)?, shapes)
     }
-}
 
-impl Executable for JitExecutable {
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
+    /// Runs all steps; the index of the compiled form that has the results.
+    fn run_steps(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
         let index = self.prepare(inputs)?;
         let compiled = &mut self.compiled[index].1;
         compiled.load(inputs);
@@ -211,7 +225,21 @@ impl Executable for JitExecutable {
                 Stage::Host(step) => compiled.on_host(*step)?,
             }
         }
-        compiled.results()
+        Ok(index)
+    }
+}
+
+impl Executable for JitExecutable {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
+        let index = self.run_steps(inputs)?;
+        self.compiled[index].1.results()
+    }
+
+    fn run_into(&mut self, inputs: &[Tensor], results: &mut [Tensor]) -> Result<(), ExecError> {
+        let index = self.run_steps(inputs)?;
+        let Compiled { plan, values, .. } = &self.compiled[index].1;
+        check_results(plan.results.len(), results)?;
+        plan.results.iter().zip(results).try_for_each(|(home, result)| values.get_into(plan, home, result))
     }
 
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
@@ -241,17 +269,21 @@ impl Executable for JitExecutable {
 }
 
 impl Compiled {
-    fn new(mut plan: Plan, target: &Target) -> Result<Compiled, ExecError> {
-        let mut module = ModuleBuilder::new(target.vectors)?;
-        let mut ranges = Vec::new();
-        for work in &plan.works {
-            let schedule = work.schedule(target.vectors);
-            ranges.push(schedule.range());
-            module.define_schedule(&schedule)?;
-        }
-        let kernels = module.finish()?;
-        let mut arena = Memory::zeroed(plan.arena / 4)?;
-        let arena_at = arena.address();
+    fn new(planned: Planned, target: &Target) -> Result<Compiled, ExecError> {
+        let schedules: Vec<Schedule> = planned.works().iter().map(|work| work.schedule(target.vectors)).collect();
+        let ranges: Vec<usize> = schedules.iter().map(Schedule::range).collect();
+        let (kernels, plan) = if target.threads > 1 {
+            thread::scope(|scope| {
+                let generating = scope.spawn(|| generate(&schedules, target));
+                let plan = planned.pack();
+                (generating.join().expect("code generation does not panic"), plan)
+            })
+        } else {
+            (generate(&schedules, target), planned.pack())
+        };
+        let (kernels, mut plan) = (kernels?, plan?);
+        let mut values = Values::new(&plan)?;
+        let arena_at = values.arena.address();
         let packed: Vec<usize> = plan.packed.iter_mut().map(Memory::address).collect();
         let mut stages = Vec::new();
         let mut calls: Vec<Call> = Vec::new();
@@ -268,16 +300,7 @@ impl Compiled {
                     let (cycles, range) = (plan.works[*work].cycles(), ranges[*work]);
                     let parallel = target.threads > 1 && range > 1 && cycles >= SPLIT_CYCLES;
                     let chunks = if parallel { share(range, cycles, target.threads) } else { vec![vec![(0, range)]] };
-                    calls.push(Call {
-                        kernel: kernels[*work].clone(),
-                        args,
-                        begun: chunks.iter().map(|_| Counter::default()).collect(),
-                        done: Counter::default(),
-                        chunks,
-                        parallel,
-                        barrier: !overlaps_next,
-                        end: AtomicU64::new(0),
-                    });
+                    calls.push(Call::new(kernels[*work].clone(), args, chunks, parallel, !overlaps_next));
                 }
                 StepKind::Interp { .. } | StepKind::Gather(_) => {
                     finish(&mut stages, &mut calls, i, target.threads);
@@ -286,32 +309,30 @@ impl Compiled {
             }
         }
         finish(&mut stages, &mut calls, plan.steps.len(), target.threads);
-        let slots = vec![None; plan.slots];
-        Ok(Compiled { plan, stages, arena, slots })
+        Ok(Compiled { plan, stages, values })
     }
 
     fn load(&mut self, inputs: &[Tensor]) {
-        for (i, input) in inputs.iter().enumerate() {
-            let home = self.plan.inputs[i].clone();
-            self.put(&home, input.clone());
+        for (home, input) in self.plan.inputs.iter().zip(inputs) {
+            self.values.put(&self.plan, home, Cow::Borrowed(input));
         }
     }
 
     fn results(&self) -> Result<Vec<Tensor>, ExecError> {
-        self.plan.results.iter().map(|home| self.get(home)).collect()
+        self.plan.results.iter().map(|home| Ok(self.values.get(&self.plan, home)?.into_owned())).collect()
     }
 
     fn step_time(&self, step: usize, time: Duration) -> StepTime {
         let step = &self.plan.steps[step];
-        let (kernel, macs) = match &step.kind {
-            StepKind::Kernel { work, .. } => {
+        let (kernel, macs, bytes) = match &step.kind {
+            StepKind::Kernel { work, args, .. } => {
                 let work = &self.plan.works[*work];
-                (work.to_string(), work.macs())
+                (work.to_string(), work.macs(), self.bytes(args))
             }
-            StepKind::Interp { .. } => ("interp".to_owned(), 0),
-            StepKind::Gather(_) => ("gather".to_owned(), 0),
+            StepKind::Interp { .. } => ("interp".to_owned(), 0, 0),
+            StepKind::Gather(_) => ("gather".to_owned(), 0, 0),
         };
-        StepTime { node: step.node.clone(), kernel, time, macs }
+        StepTime { node: step.node.clone(), kernel, time, macs, bytes }
     }
 
     /// Does a step that has no kernel.
@@ -320,36 +341,29 @@ impl Compiled {
             StepKind::Interp { .. } => self.interpret(step),
             StepKind::Gather(gather) => {
                 let gather = gather.clone();
-                self.gather(&gather).map_err(|source| self.failed(step, "gather", source))
+                self.gather(&gather).map_err(|source| failed(&self.plan.steps[step], "gather", source))
             }
             StepKind::Kernel { .. } => unreachable!("kernels are called, not stages of their own"),
         }
     }
 
-    fn failed(&self, step: usize, op: &str, source: EvalError) -> ExecError {
-        ExecError::Node { node: self.plan.steps[step].node.clone(), op: op.to_owned(), source }
-    }
-
     fn gather(&mut self, gather: &Gather) -> Result<(), EvalError> {
-        let indices = match &gather.indices {
-            Home::Slot(i) => self.slots[*i].as_ref(),
-            Home::Constant(i) => Some(self.plan.constants[*i].as_ref()),
-            Home::Place(..) => None,
-        };
+        let Compiled { plan, values, .. } = self;
+        let indices = values.get(plan, &gather.indices).ok();
         let indices = indices.and_then(|tensor| tensor.data().to_i64()).expect("indices are integers, in a slot");
         let starts = gather.extents.starts(&indices)?;
         let inner = gather.extents.inner;
-        let to = self.plan.buffers[gather.to].offset / 4;
-        let arena = self.arena.numbers_mut();
+        let to = plan.buffers[gather.to].offset / 4;
+        let arena = values.arena.numbers_mut();
         match gather.from {
             Arg::Buffer(buffer, byte) => {
-                let from = (self.plan.buffers[buffer].offset + byte) / 4;
+                let from = (plan.buffers[buffer].offset + byte) / 4;
                 for (i, start) in starts.into_iter().enumerate() {
                     arena.copy_within(from + start..from + start + inner, to + i * inner);
                 }
             }
             Arg::Constant(constant, byte) => {
-                let from = &self.plan.packed[constant].numbers()[byte / 4..];
+                let from = &plan.packed[constant].numbers()[byte / 4..];
                 for (slice, start) in arena[to..].chunks_exact_mut(inner).zip(starts) {
                     slice.copy_from_slice(&from[start..start + inner]);
                 }
@@ -359,53 +373,43 @@ impl Compiled {
     }
 
     fn interpret(&mut self, step: usize) -> Result<(), ExecError> {
-        let StepKind::Interp { op, operands, results } = &self.plan.steps[step].kind else {
+        let Compiled { plan, values, .. } = self;
+        let StepKind::Interp { op, operands, results } = &plan.steps[step].kind else {
             unreachable!("only interpreter steps come here")
         };
-        // Constants may be large: they are lent, not copied.
         let tensors: Vec<Option<Cow<'_, Tensor>>> = operands
             .iter()
-            .map(|home| match home {
-                Some(Home::Constant(i)) => Ok(Some(Cow::Borrowed(self.plan.constants[*i].as_ref()))),
-                Some(home) => self.get(home).map(|tensor| Some(Cow::Owned(tensor))),
-                None => Ok(None),
-            })
-            .collect::<Result<_, ExecError>>()?;
+            .map(|home| home.as_ref().map(|home| values.get(plan, home)).transpose())
+            .collect::<Result<_, _>>()?;
         let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
-        let values = interp::eval(op, &tensors).map_err(|source| self.failed(step, op.name(), source))?;
-        let results = results.clone();
-        for (home, value) in results.iter().zip(values) {
-            self.put(home, value);
+        let computed = interp::eval(op, &tensors).map_err(|source| failed(&plan.steps[step], op.name(), source))?;
+        for (home, value) in results.iter().zip(computed) {
+            values.put(plan, home, Cow::Owned(value));
         }
         Ok(())
     }
 
-    fn put(&mut self, home: &Home, tensor: Tensor) {
-        match home {
-            Home::Place(place, shape) => {
-                let from = self.plan.buffers[place.buffer].offset / 4;
-                let elements = tensor.as_f32().expect("buffers hold f32 values");
-                write(&mut self.arena.numbers_mut()[from..], &place.layout, shape, elements);
-            }
-            Home::Slot(i) => self.slots[*i] = Some(tensor),
-            Home::Constant(_) => unreachable!("constants are not written"),
-        }
+    /// Bytes of everything a kernel is given.
+    fn bytes(&self, args: &[Arg]) -> usize {
+        let bytes = |arg: &Arg| match *arg {
+            Arg::Buffer(i, _) => self.plan.buffers[i].bytes,
+            Arg::Constant(i, _) => self.plan.packed[i].numbers().len() * 4,
+        };
+        args.iter().map(bytes).sum()
     }
+}
 
-    /// A value as a tensor.
-    fn get(&self, home: &Home) -> Result<Tensor, ExecError> {
-        Ok(match home {
-            Home::Place(place, shape) => {
-                let from = self.plan.buffers[place.buffer].offset / 4;
-                Tensor::f32(shape.as_slice(), read(&self.arena.numbers()[from..], &place.layout, shape))
-            }
-            Home::Slot(i) => {
-                let value = self.slots[*i].clone();
-                value.ok_or_else(|| ExecError::Backend("a value is read before it is computed".to_owned()))?
-            }
-            Home::Constant(i) => self.plan.constants[*i].as_ref().clone(),
-        })
+fn failed(step: &Step, op: &str, source: EvalError) -> ExecError {
+    ExecError::Node { node: step.node.clone(), op: op.to_owned(), source }
+}
+
+/// The kernels of schedules.
+fn generate(schedules: &[Schedule], target: &Target) -> Result<Vec<Kernel>, ExecError> {
+    let mut module = ModuleBuilder::new(target.vectors)?;
+    for schedule in schedules {
+        module.define_schedule(schedule)?;
     }
+    module.finish()
 }
 
 /// Ends a run of kernels before step `end`.
@@ -437,4 +441,32 @@ fn share(range: usize, cycles: usize, threads: usize) -> Vec<Vec<(usize, usize)>
             (0..count).map(|i| (begin + len * i / count, begin + len * (i + 1) / count)).collect()
         })
         .collect()
+}
+
+/// The least time one run of a schedule takes on all threads, tried for so long. Its buffer holds so many
+/// numbers, all of them 0.5.
+///
+/// # Errors
+/// If the schedule can't be lowered, or the machine has no more threads or memory.
+pub(crate) fn time(
+    schedule: &Schedule,
+    numbers: usize,
+    target: &Target,
+    so_long: Duration,
+) -> Result<Duration, ExecError> {
+    let team = Team::new(target.threads)?;
+    let kernel = generate(std::slice::from_ref(schedule), target)?.remove(0);
+    let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
+    let args = vec![memory.address(); schedule.pointers];
+    let chunks = share(schedule.range(), usize::MAX, target.threads);
+    let (mut stages, mut calls) = (Vec::new(), vec![Call::new(kernel, args, chunks, true, true)]);
+    finish(&mut stages, &mut calls, 1, target.threads);
+    let [Stage::Kernels(_, calls)] = stages.as_slice() else { unreachable!("one kernel is one stage") };
+    let (begin, mut least) = (Instant::now(), Duration::MAX);
+    while least == Duration::MAX || begin.elapsed() < so_long {
+        let start = Instant::now();
+        team.run(calls, calls.next_run(false));
+        least = least.min(start.elapsed());
+    }
+    Ok(least)
 }

@@ -19,12 +19,15 @@ mod jit;
 mod layout;
 mod lower;
 mod memory;
+mod pack;
+pub mod peak;
 pub mod plan;
 mod planner;
 pub mod target;
 mod team;
 mod tile;
 mod transfer;
+mod values;
 mod work;
 
 use optc_ir::{Backend, ExecError, Executable, Graph};
@@ -58,6 +61,10 @@ impl Backend for Jit {
     }
 
     fn compile(&self, graph: &Graph) -> Result<Box<dyn Executable>, ExecError> {
-        Ok(Box::new(exec::JitExecutable::new(graph.clone(), self.target)?))
+        self.compile_owned(graph.clone())
+    }
+
+    fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
+        Ok(Box::new(exec::JitExecutable::new(graph, self.target)?))
     }
 }

@@ -4,7 +4,6 @@
 //! only if one is dead before the other is written ([`Plan::check`]).
 
 use std::fmt;
-use std::sync::Arc;
 
 use optc_ir::{Dim, ExecError, Graph, Op, Tensor, Type};
 
@@ -104,7 +103,7 @@ pub struct Plan {
     /// Constants packed for kernels.
     pub(crate) packed: Vec<Memory>,
     /// Constants the interpreter reads.
-    pub(crate) constants: Vec<Arc<Tensor>>,
+    pub(crate) constants: Vec<Tensor>,
     /// The number of slots.
     pub(crate) slots: usize,
     /// Where inputs go, in signature order.
@@ -127,7 +126,7 @@ impl Plan {
                 return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
             }
         }
-        planner::plan(graph, target)
+        planner::plan(graph, target)?.pack()
     }
 
     /// Plans a graph for inputs of these shapes, in signature order.
@@ -135,20 +134,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`], and if a type rule fails for these shapes.
     pub fn for_shapes(graph: &Graph, shapes: &[Vec<usize>], target: &Target) -> Result<Plan, ExecError> {
-        let mut fixed = graph.clone();
-        for (&input, shape) in graph.inputs().iter().zip(shapes) {
-            if let Type::Tensor(ty) = graph.ty(input) {
-                let ty = Type::tensor(ty.dtype, shape.iter().copied());
-                // Rules that fail for these extents are reported once every input is set.
-                let _ = fixed.set_input_type(input, ty);
-            }
-        }
-        fixed.infer_all().map_err(|(node, source)| ExecError::Node {
-            op: "type".to_owned(),
-            node,
-            source: source.into(),
-        })?;
-        Plan::new(&fixed, target)
+        Plan::new(&with_shapes(graph, shapes)?, target)
     }
 
     /// Gives every buffer its life and its place: first fit, in order of first use.
@@ -321,6 +307,27 @@ impl Plan {
     pub fn buffer_bytes(&self) -> usize {
         self.buffers.iter().filter(|b| b.first != usize::MAX).map(|b| room(b.bytes)).sum()
     }
+}
+
+/// The graph with inputs of these shapes.
+///
+/// # Errors
+/// If a type rule fails for them.
+pub(crate) fn with_shapes(graph: &Graph, shapes: &[Vec<usize>]) -> Result<Graph, ExecError> {
+    let mut fixed = graph.clone();
+    for (&input, shape) in graph.inputs().iter().zip(shapes) {
+        if let Type::Tensor(ty) = graph.ty(input) {
+            let ty = Type::tensor(ty.dtype, shape.iter().copied());
+            // Rules that fail for these extents are reported once every input is set.
+            let _ = fixed.set_input_type(input, ty);
+        }
+    }
+    fixed.infer_all().map_err(|(node, source)| ExecError::Node {
+        op: "type".to_owned(),
+        node,
+        source: source.into(),
+    })?;
+    Ok(fixed)
 }
 
 /// The first open dimension of an input, in words.

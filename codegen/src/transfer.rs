@@ -4,20 +4,24 @@ use crate::layout::{Blocked, Layout};
 use crate::tile::LANES;
 
 /// The elements of a value, in order of its axes.
-pub(crate) fn read(memory: &[f32], layout: &Layout, shape: &[usize]) -> Vec<f32> {
-    let len = shape.iter().product();
+pub(crate) fn read(memory: &[f32], layout: &Layout, shape: &[usize], elements: &mut [f32]) {
     if layout.is_plain(shape) {
-        return memory[..len].to_vec();
+        elements.copy_from_slice(&memory[..elements.len()]);
+        return;
     }
-    let mut elements = Vec::with_capacity(len);
+    let mut elements = elements.iter_mut();
+    let mut take = |at: usize| {
+        if let Some(x) = elements.next() {
+            *x = memory[at];
+        }
+    };
     match layout {
         Layout::Strided { start, strides } => {
             let at = i64::try_from(start / 4).expect("sizes are below 2^40");
-            walk(shape, strides, at, &mut |at| elements.push(memory[at]));
+            walk(shape, strides, at, &mut take);
         }
-        Layout::Blocked(image) => walk_blocks(image, &mut |at| elements.push(memory[at])),
+        Layout::Blocked(image) => walk_blocks(image, &mut take),
     }
-    elements
 }
 
 /// Stores elements that are in order of the axes.

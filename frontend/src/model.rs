@@ -1,10 +1,12 @@
-//! Models from files and into files, whatever the format.
+//! Models from files and into files, whatever the format, and on to something that runs.
 
 use std::path::Path;
 
 use optc_ir::text::{PrintOptions, parse, print};
-use optc_ir::{Graph, Remark};
+use optc_ir::{Dim, Graph, Interp, Remark, Type};
+use optc_passes::{PassCx, pipeline};
 
+use crate::compiled::{CompileOptions, Compiled};
 use crate::error::Error;
 use crate::files::{self, Format};
 use crate::{onnx, pack};
@@ -25,39 +27,109 @@ pub struct Model {
     pub remarks: Vec<Remark>,
 }
 
-/// Reads a model, telling the format by the contents of the file.
-///
-/// # Errors
-/// [`Error`] naming the file, and within it the node or line at fault.
-pub fn open(path: &Path) -> Result<Model, Error> {
-    let head = files::read_head(path, HEAD)?;
-    let bytes = std::fs::metadata(path).map_err(|source| Error::file(path, source))?.len();
-    let format = Format::of_contents(&head, path);
-    let (graph, remarks) = match format {
-        Format::Onnx => {
-            let imported = onnx::import_file_with_remarks(path)?;
-            (imported.graph, imported.remarks)
+impl Model {
+    /// Reads a model, telling the format by the contents of the file.
+    ///
+    /// # Errors
+    /// [`Error`] naming the file, and within it the node or line at fault.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, Error> {
+        let path = path.as_ref();
+        let head = files::read_head(path, HEAD)?;
+        let bytes = std::fs::metadata(path).map_err(|source| Error::file(path, source))?.len();
+        let format = Format::of_contents(&head, path);
+        let (graph, remarks) = match format {
+            Format::Onnx => {
+                let imported = onnx::import_file_with_remarks(path)?;
+                (imported.graph, imported.remarks)
+            }
+            Format::Optc => {
+                let graph = pack::read(&files::read(path)?);
+                (graph.map_err(|source| Error::Unpack { path: path.to_owned(), source })?, Vec::new())
+            }
+            Format::Ir => {
+                let in_file = |source| Error::Text { path: path.to_owned(), source };
+                let text = String::from_utf8(files::read(path)?).map_err(|e| {
+                    in_file(optc_ir::ParseError { line: 1, column: 1, message: format!("not text: {e}") })
+                })?;
+                (parse(&text).map_err(in_file)?, Vec::new())
+            }
+        };
+        Ok(Model { graph, format, bytes, remarks })
+    }
+
+    /// Fixes open dimensions by their symbols.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming a symbol the model does not have, or the node that an extent does not suit.
+    pub fn bind(&mut self, bindings: &[(String, usize)]) -> Result<(), Error> {
+        if bindings.is_empty() {
+            return Ok(());
         }
-        Format::Optc => {
-            let graph = pack::read(&files::read(path)?);
-            (graph.map_err(|source| Error::Unpack { path: path.to_owned(), source })?, Vec::new())
+        let open = open_dims(&self.graph);
+        for (dim, _) in bindings {
+            if !open.contains(dim) {
+                let known =
+                    if open.is_empty() { "it has none".to_owned() } else { format!("they are {}", open.join(", ")) };
+                return Err(Error::Usage(format!("the model has no open dimension {dim}; {known}")));
+            }
         }
-        Format::Ir => {
-            let in_file = |source| Error::Text { path: path.to_owned(), source };
-            let text = String::from_utf8(files::read(path)?)
-                .map_err(|e| in_file(optc_ir::ParseError { line: 1, column: 1, message: format!("not text: {e}") }))?;
-            (parse(&text).map_err(in_file)?, Vec::new())
+        let bindings: Vec<(&str, usize)> = bindings.iter().map(|(dim, n)| (dim.as_str(), *n)).collect();
+        self.graph.bind(&bindings).map_err(|(node, error)| {
+            let list: Vec<String> = bindings.iter().map(|(dim, n)| format!("{dim}={n}")).collect();
+            Error::Usage(format!("binding {}: node {node}: {error}", list.join(",")))
+        })
+    }
+
+    /// Makes the graph one of fewer nodes that computes the same function: the preset `fuse`. Nothing is kept of
+    /// the graph before, so that weights which change are never in memory twice.
+    ///
+    /// # Errors
+    /// [`Error::Pass`] naming the pass that failed, a bug of that pass; the graph is half done then.
+    pub fn simplify(&mut self, seed: u64) -> Result<(), Error> {
+        let mut cx = PassCx::new(&Interp);
+        cx.seed = seed;
+        for pass in pipeline::preset("fuse").expect("the preset is there").passes {
+            pass.run(&mut self.graph, &mut cx)?;
         }
-    };
-    Ok(Model { graph, format, bytes, remarks })
+        Ok(())
+    }
+
+    /// Makes the model one that runs, for these options. The model is gone then, and with it all constants in
+    /// a form that does not serve to run it: clone it first to keep it.
+    ///
+    /// # Errors
+    /// [`Error`] naming the dimension, pass or node at fault.
+    pub fn compile(mut self, options: &CompileOptions) -> Result<Compiled, Error> {
+        self.bind(&options.bindings)?;
+        if options.optimize {
+            self.simplify(options.seed)?;
+        }
+        Compiled::new(self.graph, &*options.backend())
+    }
 }
 
-/// Reads a model: ONNX, `.optc`, or the textual form.
+/// The symbols among the extents of the inputs.
+pub fn open_dims(graph: &Graph) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for &input in graph.inputs() {
+        let Type::Tensor(ty) = graph.ty(input) else { continue };
+        for dim in &ty.shape {
+            if let Dim::Sym(symbol) = dim
+                && !names.iter().any(|name| name == symbol.as_str())
+            {
+                names.push(symbol.as_str().to_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Reads the graph of a model: ONNX, `.optc`, or the textual form.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`Model::load`].
 pub fn load(path: impl AsRef<Path>) -> Result<Graph, Error> {
-    open(path.as_ref()).map(|model| model.graph)
+    Model::load(path).map(|model| model.graph)
 }
 
 /// Writes a model in the format of the file's suffix: `.onnx`, `.optc` or `.ir`.

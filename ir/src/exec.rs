@@ -17,6 +17,15 @@ pub trait Backend: Sync {
     /// # Errors
     /// [`ExecError`] naming the node that can't be run.
     fn compile(&self, graph: &Graph) -> Result<Box<dyn Executable>, ExecError>;
+
+    /// As [`Backend::compile`], of a graph nobody else needs: the backend may let each constant go as soon as it
+    /// has its own form of it, so that they are never in memory twice.
+    ///
+    /// # Errors
+    /// As [`Backend::compile`].
+    fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
+        self.compile(&graph)
+    }
 }
 
 /// A graph ready to run.
@@ -28,11 +37,34 @@ pub trait Executable: Send {
     /// [`ExecError`] if an input does not fit the signature or a node fails.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError>;
 
+    /// [`Executable::run`] into the tensors of an earlier run. Their memory is used again where element types
+    /// and sizes are the same, so that runs in a row need no new memory.
+    ///
+    /// # Errors
+    /// As [`Executable::run`], and if there are not as many tensors as results.
+    fn run_into(&mut self, inputs: &[Tensor], results: &mut [Tensor]) -> Result<(), ExecError> {
+        let values = self.run(inputs)?;
+        check_results(values.len(), results)?;
+        results.iter_mut().zip(values).for_each(|(result, value)| *result = value);
+        Ok(())
+    }
+
     /// [`Executable::run`], timing each step.
     ///
     /// # Errors
     /// As [`Executable::run`].
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError>;
+}
+
+/// Checks that there is a tensor for each of so many results.
+///
+/// # Errors
+/// [`ExecError::Signature`] if there is not.
+pub fn check_results(count: usize, results: &[Tensor]) -> Result<(), ExecError> {
+    if results.len() == count {
+        return Ok(());
+    }
+    Err(ExecError::Signature(format!("{} tensors given for {count} results", results.len())))
 }
 
 /// The time one step of an executable took.
@@ -46,4 +78,6 @@ pub struct StepTime {
     pub time: Duration,
     /// Multiplications the kernel does, those by zeros included; 0 where it only moves or maps numbers.
     pub macs: usize,
+    /// Bytes of the operands and results it is given; 0 where that is not known.
+    pub bytes: usize,
 }

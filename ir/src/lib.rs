@@ -53,7 +53,7 @@ pub mod verify;
 
 pub use constant::{Constant, Encoding, Form, Packed, Pattern, PatternForm, QuantParams};
 pub use error::{ConstantError, EvalError, ExecError, ParseError, TypeError, VerifyError, VerifyErrors};
-pub use exec::{Backend, Executable, StepTime};
+pub use exec::{Backend, Executable, StepTime, check_results};
 pub use graph::{Graph, NodeId, ValueId};
 pub use interp::Interp;
 pub use op::Op;

@@ -7,7 +7,7 @@ use crate::types::{DType, TensorType};
 macro_rules! data {
     ($($variant:ident($ty:ty),)*) => {
         /// Elements in row-major order, by element type. Nibbles take a byte each here.
-        #[derive(Clone, Debug)]
+        #[derive(Debug)]
         pub enum Data { $(
             #[doc = concat!("Elements of type [`DType::", stringify!($variant), "`].")]
             $variant(Vec<$ty>),
@@ -35,6 +35,20 @@ macro_rules! data {
             /// If an index is out of bounds.
             pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Data {
                 match self { $(Data::$variant(v) => Data::$variant(indices.into_iter().map(|i| v[i]).collect()),)* }
+            }
+        }
+
+        impl Clone for Data {
+            fn clone(&self) -> Data {
+                match self { $(Data::$variant(v) => Data::$variant(v.clone()),)* }
+            }
+
+            /// Uses the memory there is where the element types are the same.
+            fn clone_from(&mut self, source: &Data) {
+                match (self, source) {
+                    $((Data::$variant(to), Data::$variant(from)) => to.clone_from(from),)*
+                    (to, from) => *to = from.clone(),
+                }
             }
         }
     };
@@ -207,10 +221,22 @@ impl PartialEq for Data {
 }
 
 /// A dense tensor. The product of `shape` equals the number of elements.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
     data: Data,
+}
+
+impl Clone for Tensor {
+    fn clone(&self) -> Tensor {
+        Tensor { shape: self.shape.clone(), data: self.data.clone() }
+    }
+
+    /// Uses the memory there is where the element types are the same.
+    fn clone_from(&mut self, source: &Tensor) {
+        self.shape.clone_from(&source.shape);
+        self.data.clone_from(&source.data);
+    }
 }
 
 impl Tensor {

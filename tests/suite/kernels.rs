@@ -426,7 +426,7 @@ fn layers() -> Vec<(&'static str, Graph, Vec<Tensor>)> {
         (what, graph, inputs)
     };
     vec![
-        of("conv", conv(1, 1, Act::Silu).into(), &[&[2, 20, 11, 13], &[37, 20, 3, 3], &[37]], false),
+        of("conv", conv(1, 1, Act::Silu).into(), &[&[2, 20, 11, 13], &[37, 20, 5, 3], &[37]], false),
         of("stem", conv(2, 1, Act::Relu).into(), &[&[1, 3, 21, 19], &[24, 3, 3, 3], &[24]], false),
         of("depthwise", conv(1, 33, Act::HardSwish).into(), &[&[1, 33, 12, 13], &[33, 1, 3, 3], &[33]], false),
         of("strided depthwise", conv(2, 16, Act::None).into(), &[&[1, 16, 15, 15], &[16, 1, 3, 3]], false),
@@ -446,7 +446,8 @@ fn layers() -> Vec<(&'static str, Graph, Vec<Tensor>)> {
 }
 
 /// Tiles differ from target to target, and with the number of threads, but every element is computed by the same
-/// operations in the same order.
+/// operations in the same order. Only wide vectors transform 3×3 convolutions, which makes other sums of them:
+/// none is here.
 #[test]
 fn targets_give_the_same_bits() {
     for (what, graph, inputs) in layers() {

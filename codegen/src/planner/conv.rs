@@ -7,6 +7,7 @@ use optc_ir::{NodeId, Op, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
 use crate::layout::Blocked;
+use crate::memory::Memory;
 use crate::plan::{Arg, StepKind};
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
@@ -171,12 +172,18 @@ impl Planner<'_> {
         let how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
         let (group_outputs, group_channels) = (weights[0] / conv.group, weights[1]);
         let packing = contract.clone();
-        let w_arg = self.packed(w, how, |numbers| {
-            packing.pack(|group, o, k| {
-                let (channel, tap) = order.at(k);
-                if groups == conv.group {
-                    return numbers[((group * outputs + o) * channels + channel) * taps + tap];
-                }
+        let same_groups = groups == conv.group;
+        let w_arg = self.packed(w, how, move |numbers| {
+            let order = (0..packing.depth()).map(|k| order.at(k));
+            if same_groups {
+                // Where the weight of each k stands among those of its output.
+                let places: Vec<usize> = order.map(|(channel, tap)| channel * taps + tap).collect();
+                let row = channels * taps;
+                return packing.pack(|group, o, k| numbers[(group * outputs + o) * row + places[k]]);
+            }
+            let order: Vec<(usize, usize)> = order.collect();
+            packing.pack(|_, o, k| {
+                let (channel, tap) = order[k];
                 // Channels of another group than the output's weigh nothing.
                 let own = o / group_outputs * group_channels;
                 match channel.checked_sub(own) {
@@ -258,8 +265,9 @@ impl Planner<'_> {
             epilogue,
         };
         let (channels, taps) = (window.channels[0], window.taps());
-        let w_arg = self.packed(w, "depthwise".to_owned(), |numbers| {
-            depthwise.pack(|channel, tap| numbers[channel * taps + tap], channels)
+        let packing = depthwise.clone();
+        let w_arg = self.packed(w, "depthwise".to_owned(), move |numbers| {
+            packing.pack(|channel, tap| numbers[channel * taps + tap], channels)
         })?;
         let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
@@ -279,7 +287,7 @@ impl Planner<'_> {
         let mut epilogue = Epilogue::default();
         let mut args = Vec::new();
         if let Some(bias) = self.graph.operand(chain.start, 2) {
-            args.push(self.packed(bias, "plain".to_owned(), <[f32]>::to_vec)?);
+            args.push(self.packed(bias, "plain".to_owned(), Memory::copy)?);
             epilogue.bias = true;
         }
         if let Some(function) = Function::of_act(act) {
@@ -302,7 +310,7 @@ impl Planner<'_> {
                         args.push(Arg::Buffer(buffer, image.start()));
                         epilogue.operands.push(image.strides());
                     } else if elements == shape[1] && self.along_channels(*value, chain.end) {
-                        args.push(self.packed(*value, "plain".to_owned(), <[f32]>::to_vec)?);
+                        args.push(self.packed(*value, "plain".to_owned(), Memory::copy)?);
                         epilogue.operands.push(per_channel());
                     } else {
                         return None;

@@ -238,8 +238,10 @@ impl Planner<'_> {
             epilogue,
         };
         let elements = layer.kernel[0] * layer.kernel[1];
-        let w_arg = self.packed(w, format!("transposed depthwise {index}"), |numbers| {
-            depthwise.pack(|channel, tap| numbers[channel * elements + layer.element(part, tap)], layer.x[1])
+        let places: Vec<usize> = (0..part.taps()).map(|tap| layer.element(part, tap)).collect();
+        let (packing, channels) = (depthwise.clone(), layer.x[1]);
+        let w_arg = self.packed(w, format!("transposed depthwise {index}"), move |numbers| {
+            packing.pack(|channel, tap| numbers[channel * elements + places[tap]], channels)
         })?;
         Some((depthwise, w_arg))
     }
@@ -280,15 +282,18 @@ impl Planner<'_> {
         let elements = layer.kernel[0] * layer.kernel[1];
         let how = format!("transposed {index} {} {groups}", contract.tiling.blocks);
         let packing = contract.clone();
-        let w_arg = self.packed(w, how, |numbers| {
+        // The channel of each k, and where its weight stands among those of the channel and an output.
+        let order = (0..contract.depth()).map(|k| order.at(k));
+        let places: Vec<(usize, usize)> = order.map(|(channel, tap)| (channel, layer.element(part, tap))).collect();
+        let w_arg = self.packed(w, how, move |numbers| {
             packing.pack(|g, o, k| {
-                let (channel, tap) = order.at(k);
+                let (channel, element) = places[k];
                 let (channel, o) = (g * channels + channel, g * outputs + o);
                 // Channels of another group than the output's weigh nothing.
                 if channel / per_group[0] != o / per_group[1] {
                     return 0.0;
                 }
-                numbers[(channel * per_group[1] + o % per_group[1]) * elements + layer.element(part, tap)]
+                numbers[(channel * per_group[1] + o % per_group[1]) * elements + element]
             })
         })?;
         Some((contract, w_arg))

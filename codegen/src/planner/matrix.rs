@@ -6,6 +6,7 @@ use optc_ir::{NodeId, Op, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
 use crate::layout::{Layout, plain_strides, reshaped};
+use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Other, Strides};
@@ -88,7 +89,7 @@ impl Planner<'_> {
         let (arg, rows) = self.matrix_rows(node, x, [m, k])?;
         let bias_arg = match bias {
             Some((bias, factor)) => {
-                let scaled = |bias: &[f32]| bias.iter().map(|b| b * factor).collect();
+                let scaled = move |bias: &[f32]| Memory::copy(&bias.iter().map(|b| b * factor).collect::<Vec<f32>>());
                 Some(self.packed(bias, format!("bias {factor}"), scaled)?)
             }
             None => None,
@@ -98,7 +99,7 @@ impl Planner<'_> {
         let contract = self.contract(&product, Weights::Packed, epilogue);
         let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
         let packing = contract.clone();
-        let w_arg = self.packed(w, how, |numbers| {
+        let w_arg = self.packed(w, how, move |numbers| {
             packing
                 .pack(|_, o, i| right.factor * if right.transposed { numbers[o * k + i] } else { numbers[i * n + o] })
         })?;

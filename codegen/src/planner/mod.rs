@@ -26,9 +26,10 @@ mod winograd;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use optc_ir::{DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
+use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::memory::Memory;
+use crate::pack::{self, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
 use crate::work::Work;
@@ -41,6 +42,9 @@ pub(crate) struct Planner<'g> {
     graph: &'g Graph,
     target: Target,
     plan: Plan,
+    packings: Vec<Packing>,
+    /// Constants the interpreter reads.
+    constants: Vec<Arc<Constant>>,
     /// Where each value lies, in every layout it has been asked for; the first is the one it was computed in.
     places: HashMap<ValueId, Vec<Place>>,
     /// Values in slots and constants for the interpreter.
@@ -57,14 +61,39 @@ pub(crate) struct Planner<'g> {
     masks: HashMap<NodeId, Masked>,
 }
 
+/// A plan without its constants, and what they are made of. It does not need the graph any more.
+pub(crate) struct Planned {
+    plan: Plan,
+    packings: Vec<Packing>,
+    constants: Vec<Arc<Constant>>,
+}
+
+impl Planned {
+    /// The plan's kernels, to generate code from.
+    pub(crate) fn works(&self) -> &[Work] {
+        &self.plan.works
+    }
+
+    /// The whole plan.
+    ///
+    /// # Errors
+    /// If the machine has no room for the constants.
+    pub(crate) fn pack(self) -> Result<Plan, ExecError> {
+        let packed = pack::pack(self.packings)?;
+        Ok(Plan { packed, constants: pack::tensors(self.constants), ..self.plan })
+    }
+}
+
 /// Plans a graph whose input shapes are known.
-pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
+pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError> {
     let folded = fold::fold(graph)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
         graph,
         target: *target,
         plan: Plan::default(),
+        packings: Vec::new(),
+        constants: Vec::new(),
         places: HashMap::new(),
         homes: HashMap::new(),
         packed: HashMap::new(),
@@ -87,9 +116,9 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
         let home = planner.home(value);
         planner.plan.results.push(home);
     }
-    let mut plan = planner.plan;
+    let Planner { mut plan, packings, constants, .. } = planner;
     plan.assign_offsets();
-    Ok(plan)
+    Ok(Planned { plan, packings, constants })
 }
 
 impl Planner<'_> {
@@ -184,7 +213,7 @@ impl Planner<'_> {
         (ty.dtype == DType::F32 && shape.iter().product::<usize>() > 0).then_some(shape)
     }
 
-    /// The elements of a constant `f32` operand.
+    /// The elements of a constant `f32` operand, where planning has to look at them.
     fn f32_constant(&self, value: ValueId) -> Option<Tensor> {
         let tensor = self.graph.constant(value)?.decode();
         tensor.as_f32()?;
@@ -197,25 +226,24 @@ impl Planner<'_> {
         self.plan.buffers.len() - 1
     }
 
-    /// Adds a packed constant.
+    /// Adds numbers for kernels.
     fn pack(&mut self, numbers: &[f32]) -> usize {
-        // Kernels may read the vector that the last number is in.
-        let mut memory = Memory::zeroed(numbers.len().next_multiple_of(16)).expect("room for a copy of a constant");
-        memory.numbers_mut()[..numbers.len()].copy_from_slice(numbers);
-        self.plan.packed.push(memory);
-        self.plan.packed.len() - 1
+        self.packings.push(Packing::Numbers(numbers.to_vec()));
+        self.packings.len() - 1
     }
 
-    /// A constant as `pack` lays it out; `how` tells layouts of one constant apart.
-    fn packed(&mut self, value: ValueId, how: String, pack: impl FnOnce(&[f32]) -> Vec<f32>) -> Option<Arg> {
-        let key = (value.node, how);
-        if let Some(&index) = self.packed.get(&key) {
-            return Some(Arg::Constant(index, 0));
-        }
-        let tensor = self.f32_constant(value)?;
-        let numbers = pack(tensor.as_f32()?);
-        let index = self.pack(&numbers);
-        self.packed.insert(key, index);
+    /// An `f32` constant as `layout` will lay it out; `how` tells layouts of one constant apart.
+    fn packed(
+        &mut self,
+        value: ValueId,
+        how: String,
+        layout: impl FnOnce(&[f32]) -> Result<Memory, ExecError> + 'static,
+    ) -> Option<Arg> {
+        let constant = self.graph.constant(value).filter(|constant| constant.dtype() == DType::F32)?;
+        let index = *self.packed.entry((value.node, how)).or_insert_with(|| {
+            self.packings.push(Packing::Constant(constant.clone(), Box::new(layout)));
+            self.packings.len() - 1
+        });
         Some(Arg::Constant(index, 0))
     }
 
@@ -228,8 +256,8 @@ impl Planner<'_> {
             return home.clone();
         }
         let constant = self.graph.constant(value).expect("every value but constants has been placed");
-        self.plan.constants.push(Arc::new(constant.decode()));
-        let home = Home::Constant(self.plan.constants.len() - 1);
+        self.constants.push(constant.clone());
+        let home = Home::Constant(self.constants.len() - 1);
         self.homes.insert(value, home.clone());
         home
     }

@@ -4,6 +4,7 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use crate::layout::{Blocked, Layout, image_shape, permuted, plain_strides, same_walk};
+use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::transpose::Transpose;
@@ -66,7 +67,7 @@ impl Planner<'_> {
     pub(super) fn strided(&mut self, node: NodeId, value: ValueId) -> Option<(Arg, Vec<i64>)> {
         let shape = self.f32_shape(value)?;
         let Some(places) = self.places.get(&value) else {
-            let arg = self.packed(value, "plain".to_owned(), <[f32]>::to_vec)?;
+            let arg = self.packed(value, "plain".to_owned(), Memory::copy)?;
             return Some((arg, plain_strides(&shape)));
         };
         for place in places {

@@ -64,6 +64,7 @@ impl Planner<'_> {
             Some((direction, gate, unit)) => w_all[(direction * rows + gate * hidden + unit) * features + k],
             None => 0.0,
         });
+        let weights = weights.ok()?.numbers().to_vec();
         let biases: Vec<f32> = (0..layer.gate_lanes())
             .map(|lane| match layer.gate_of(lane) {
                 // The recurrent bias of a GRU's candidate is reset with its product.

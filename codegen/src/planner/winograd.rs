@@ -5,6 +5,7 @@ use optc_ir::op::{Act, Conv};
 use super::Planner;
 use super::chain::Chain;
 use super::conv::{FEW_CHANNELS, Window};
+use crate::memory::Memory;
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Strides};
@@ -77,20 +78,23 @@ impl Planner<'_> {
         let contract = self.places(&from, &to, window.channels);
         let packing = contract.clone();
         let how = format!("winograd {}", contract.tiling.blocks);
-        let weights = self.packed(w, how, |numbers| {
-            let mut packed = vec![0.0; packing.packed_len()];
+        let weights = self.packed(w, how, move |numbers| {
+            let mut packed = Memory::zeroed(packing.packed_len())?;
+            let weights = packed.numbers_mut();
             let place = packing.position(1, 0, 0);
-            // Outputs fastest: their weights lie next to each other in each of the places.
-            for c in 0..channels {
-                for o in 0..outputs {
-                    let first = packing.position(0, o, c);
-                    let transformed = filter(&numbers[(o * channels + c) * 9..][..9]);
-                    for (i, u) in transformed.into_iter().enumerate() {
-                        packed[first + i * place] = u;
+            // A block of outputs lies next to each other in each of the places; filters are read in order.
+            for block in (0..outputs).step_by(LANES) {
+                for c in 0..channels {
+                    for o in block..outputs.min(block + LANES) {
+                        let first = packing.position(0, o, c);
+                        let transformed = filter(&numbers[(o * channels + c) * 9..][..9]);
+                        for (i, u) in transformed.into_iter().enumerate() {
+                            weights[first + i * place] = u;
+                        }
                     }
                 }
             }
-            packed
+            Ok(packed)
         })?;
         self.kernel(chain.end, contract, vec![Arg::Buffer(patches, 0), weights, Arg::Buffer(sums, 0)]);
 

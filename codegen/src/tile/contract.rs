@@ -8,9 +8,12 @@
 //! Where points and k lie in memory is a matter of strides alone: a convolution of any stride and dilation
 //! over a padded image needs no copy of its windows.
 
+use optc_ir::ExecError;
+
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, Nest, Part, Schedule, Steps, segment_runs, segments, signed};
+use crate::memory::Memory;
 use crate::target::{Target, Vectors};
 
 /// A run of k: nested loops around a list of offsets, all in bytes of x.
@@ -40,6 +43,10 @@ pub(crate) enum Weights {
     /// the next.
     Rows { k: i64, group: i64, image: i64 },
 }
+
+/// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
+/// stays in the nearest cache.
+const PIECE: usize = 16;
 
 /// A contraction with everything that is baked into its code.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,25 +182,32 @@ impl Contract {
 
     /// Lays weights out for the tiling: tile by tile of blocks, k by k, the outputs of the tile; missing
     /// outputs are zeros. `weight` gives the weight of group, output and k, the latter in order of the runs.
-    pub(crate) fn pack(&self, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If the machine has no room for them.
+    pub(crate) fn pack(&self, weight: impl Fn(usize, usize, usize) -> f32) -> Result<Memory, ExecError> {
         let depth = self.depth();
-        let mut packed = vec![0.0; self.groups * self.blocks() * LANES * depth];
-        let mut at = 0;
-        for group in 0..self.groups {
-            for (first, blocks, count) in self.block_groups() {
-                for tile in 0..count {
-                    let from = (first + tile * blocks) * LANES;
-                    let width = (self.outputs - from).min(blocks * LANES);
-                    for k in 0..depth {
-                        for (o, to) in packed[at..at + width].iter_mut().enumerate() {
-                            *to = weight(group, from + o, k);
+        Memory::written(self.packed_len(), |packed| {
+            for group in 0..self.groups {
+                for (first, blocks, count) in self.block_groups() {
+                    let mut piece = vec![0.0; PIECE * blocks * LANES];
+                    for tile in 0..count {
+                        let from = (first + tile * blocks) * LANES;
+                        let width = (self.outputs - from).min(blocks * LANES);
+                        piece.fill(0.0);
+                        for k in (0..depth).step_by(PIECE) {
+                            let length = PIECE.min(depth - k);
+                            for o in 0..width {
+                                for i in 0..length {
+                                    piece[i * blocks * LANES + o] = weight(group, from + o, k + i);
+                                }
+                            }
+                            packed.extend_from_slice(&piece[..length * blocks * LANES]);
                         }
-                        at += blocks * LANES;
                     }
                 }
             }
-        }
-        packed
+        })
     }
 
     /// Where [`Contract::pack`] puts the weight of group, output and k.

@@ -13,9 +13,12 @@
 
 use std::collections::BTreeMap;
 
+use optc_ir::ExecError;
+
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Program, Src, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, Nest, Part, Schedule, Steps, segment_runs, signed};
+use crate::memory::Memory;
 use crate::target::Vectors;
 
 /// A depthwise convolution with everything that is baked into its code.
@@ -87,15 +90,18 @@ impl Depthwise {
 
     /// Lays weights out: block by block, tap by tap, the channels of the block; missing channels are zeros.
     /// `weight` gives the weight of a channel and a tap, the latter by kernel rows.
-    pub(crate) fn pack(&self, weight: impl Fn(usize, usize) -> f32, channels: usize) -> Vec<f32> {
-        let mut packed = Vec::with_capacity(self.blocks * self.taps() * LANES);
-        for block in 0..self.blocks {
-            for tap in 0..self.taps() {
-                let of_lane = |c: usize| if c < channels { weight(c, tap) } else { 0.0 };
-                packed.extend((block * LANES..(block + 1) * LANES).map(of_lane));
+    ///
+    /// # Errors
+    /// If the machine has no room for them.
+    pub(crate) fn pack(&self, weight: impl Fn(usize, usize) -> f32, channels: usize) -> Result<Memory, ExecError> {
+        Memory::written(self.blocks * self.taps() * LANES, |packed| {
+            for block in 0..self.blocks {
+                for tap in 0..self.taps() {
+                    let of_lane = |c: usize| if c < channels { weight(c, tap) } else { 0.0 };
+                    packed.extend((block * LANES..(block + 1) * LANES).map(of_lane));
+                }
             }
-        }
-        packed
+        })
     }
 
     /// The schedule: images, blocks, tiles of rows; a program does all columns of its rows.

@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use optc_codegen::Vectors;
 use optc_passes::pipeline::PRESETS;
 
+use crate::compiled::BackendKind;
+
 /// An optimizing compiler for neural networks: ONNX in, a smaller and faster model out.
 ///
 /// Given a model and no command, optc compiles it: the model is simplified, compressed and written as
@@ -159,13 +161,13 @@ pub struct ExecArgs {
     pub bind: Vec<Binding>,
 }
 
-/// The ways to run a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendKind {
-    /// The interpreter: slow, literal, the reference
-    Interp,
-    /// Machine code for this host
-    Jit,
+/// What is done to a model before it runs.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "How the model is run")]
+pub struct OptimizeArgs {
+    /// Run the graph as it is in the file; otherwise the JIT simplifies it first, as -O fuse does
+    #[arg(long)]
+    pub no_optimize: bool,
 }
 
 /// A number, possibly as a fraction: `1/255`.
@@ -333,6 +335,9 @@ pub struct RunArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: ExecArgs,
+    /// What is done before.
+    #[command(flatten)]
+    pub optimize: OptimizeArgs,
     /// Talk.
     #[command(flatten)]
     pub talk: TalkArgs,
@@ -359,6 +364,9 @@ pub struct EvalArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: ExecArgs,
+    /// What is done before.
+    #[command(flatten)]
+    pub optimize: OptimizeArgs,
     /// Talk.
     #[command(flatten)]
     pub talk: TalkArgs,
@@ -396,7 +404,8 @@ pub struct CompareArgs {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Measure how fast a model runs on this host: the least, median and 95th percentile of the \
-time of a run, and the time to load and to compile it. With --profile, the time and kernel of each layer.",
+time of a run, and the time to load and to compile it. With --profile, for each layer its time, its kernel, and \
+how fast that is beside what this machine reaches in multiply-adds alone, which is measured first.",
     after_help = "Example:\n  optc bench model.optc --threads 1 --profile\n  optc bench model.onnx --bind N=8 --iters 50 --json"
 )]
 pub struct BenchArgs {
@@ -420,6 +429,9 @@ pub struct BenchArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: ExecArgs,
+    /// What is done before.
+    #[command(flatten)]
+    pub optimize: OptimizeArgs,
     /// Talk.
     #[command(flatten)]
     pub talk: TalkArgs,

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use optc_ir::{ExecError, Executable, StepTime, Tensor};
+use optc_codegen::{Target, peak};
+use optc_ir::{StepTime, Tensor};
 use serde::Serialize;
 
 use super::args::BenchArgs;
 use super::session::{self, Talk, ms};
+use crate::compiled::{CompileOptions, Compiled};
 use crate::data;
 use crate::error::Error;
 use crate::measure::quantile;
@@ -23,17 +25,30 @@ struct Report {
     model: String,
     backend: &'static str,
     threads: usize,
+    optimized: bool,
     iters: usize,
     min_ms: f64,
     median_ms: f64,
     p95_ms: f64,
     load_ms: f64,
+    /// Simplifying the graph included.
     compile_ms: f64,
     /// The first run, which binds open dimensions and warms caches.
     first_ms: f64,
     peak_rss_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    layers: Option<Vec<LayerRow>>,
+    #[serde(flatten)]
+    profile: Option<Profile>,
+}
+
+/// Where the time goes.
+#[derive(Serialize)]
+struct Profile {
+    /// What the threads together reach in multiply-adds alone.
+    peak_gflops: f64,
+    /// What the fastest run reached.
+    gflops: f64,
+    of_peak: f64,
+    layers: Vec<LayerRow>,
 }
 
 #[derive(Serialize)]
@@ -44,47 +59,58 @@ struct LayerRow {
     ms: f64,
     /// Share of the sum over all layers.
     share: f64,
+    /// Absent where the kernel multiplies nothing that counts.
+    gflops: Option<f64>,
+    of_peak: Option<f64>,
+    /// Of operands and results, where that is known.
+    bytes: usize,
 }
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
     let (model, load) = session::open(&args.model, &args.exec.bind, &talk)?;
-    let graph = model.graph;
     let inputs = match &args.input {
-        Some(path) => data::read_inputs(path, &graph)?,
-        None => session::random_inputs(&graph, args.seed, &talk)?,
+        Some(path) => data::read_inputs(path, &model.graph)?,
+        None => session::random_inputs(&model.graph, args.seed, &talk)?,
     };
     if args.iters == Some(0) {
         return Err(Error::Usage("--iters 0: at least one run is needed".to_owned()));
     }
-    let threads = session::threads(&args.exec)?;
-    let backend = session::backend(&args.exec, threads)?;
+    let options = session::options(&args.exec, &args.optimize)?;
     let start = Instant::now();
-    let mut executable = backend.compile(&graph)?;
+    let mut compiled = model.compile(&options)?;
     let compile = start.elapsed();
-    let first = time(&mut *executable, &inputs)?;
+    let start = Instant::now();
+    let mut results = compiled.run_in_order(&inputs)?;
+    let first = start.elapsed();
     for _ in 1..args.warmup {
-        executable.run(&inputs)?;
+        compiled.run_into(&inputs, &mut results)?;
     }
-    let mut times = runs(args.iters, || time(&mut *executable, &inputs))?;
+    let mut times = runs(args.iters, || {
+        let start = Instant::now();
+        compiled.run_into(&inputs, &mut results)?;
+        Ok(ms(start.elapsed()))
+    })?;
     times.sort_by(f64::total_cmp);
-    let layers = match args.profile {
-        true => Some(profile(&mut *executable, &inputs, times.len().min(MAX_PROFILED))?),
+    let peak_rss_bytes = session::peak_rss_bytes();
+    let profile = match args.profile {
+        true => Some(profile(&mut compiled, &inputs, &times, &options)?),
         false => None,
     };
     let report = Report {
         model: args.model.display().to_string(),
-        backend: backend.name(),
-        threads,
+        backend: options.backend().name(),
+        threads: options.threads,
+        optimized: options.optimize,
         iters: times.len(),
         min_ms: quantile(&times, 0.0),
         median_ms: quantile(&times, 0.5),
         p95_ms: quantile(&times, 0.95),
         load_ms: ms(load),
         compile_ms: ms(compile),
-        first_ms: first,
-        peak_rss_bytes: session::peak_rss_bytes(),
-        layers,
+        first_ms: ms(first),
+        peak_rss_bytes,
+        profile,
     };
     let text = if talk.json { to_json(&report) } else { table(&report, &talk) };
     session::print(text.as_bytes())
@@ -93,14 +119,8 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
 /// Runs profiled at most; timing each step of each run adds up.
 const MAX_PROFILED: usize = 20;
 
-fn time(executable: &mut dyn Executable, inputs: &[Tensor]) -> Result<f64, ExecError> {
-    let start = Instant::now();
-    executable.run(inputs)?;
-    Ok(ms(start.elapsed()))
-}
-
 /// As many runs as asked for, or as take a second.
-fn runs(iters: Option<usize>, mut run: impl FnMut() -> Result<f64, ExecError>) -> Result<Vec<f64>, ExecError> {
+fn runs(iters: Option<usize>, mut run: impl FnMut() -> Result<f64, Error>) -> Result<Vec<f64>, Error> {
     let start = Instant::now();
     let mut times = Vec::new();
     let enough = |done: usize| match iters {
@@ -113,12 +133,22 @@ fn runs(iters: Option<usize>, mut run: impl FnMut() -> Result<f64, ExecError>) -
     Ok(times)
 }
 
-/// The median time of each step, in the order of execution.
-fn profile(executable: &mut dyn Executable, inputs: &[Tensor], runs: usize) -> Result<Vec<LayerRow>, ExecError> {
+/// GFLOP/s of so many multiply-adds in so many milliseconds.
+fn gflops(macs: usize, ms: f64) -> f64 {
+    2.0 * macs as f64 / (ms * 1e6)
+}
+
+/// The median time of each step in the order of execution, beside what this machine can do.
+fn profile(
+    compiled: &mut Compiled,
+    inputs: &[Tensor],
+    times: &[f64],
+    options: &CompileOptions,
+) -> Result<Profile, Error> {
+    let peak = peak::measure(&Target { vectors: options.target, threads: options.threads })?;
     let mut steps: Vec<(StepTime, Vec<f64>)> = Vec::new();
-    for _ in 0..runs.max(1) {
-        let (_, profiled) = executable.profile(inputs)?;
-        for (i, step) in profiled.into_iter().enumerate() {
+    for _ in 0..times.len().min(MAX_PROFILED) {
+        for (i, step) in compiled.profile(inputs)?.into_iter().enumerate() {
             let time = ms(step.time);
             match steps.get_mut(i) {
                 Some((_, times)) => times.push(time),
@@ -126,18 +156,23 @@ fn profile(executable: &mut dyn Executable, inputs: &[Tensor], runs: usize) -> R
             }
         }
     }
+    let macs: usize = steps.iter().map(|(step, _)| step.macs).sum();
     let mut rows: Vec<LayerRow> = steps
         .into_iter()
         .map(|(step, mut times)| {
             times.sort_by(f64::total_cmp);
-            LayerRow { name: step.node, kernel: step.kernel, ms: quantile(&times, 0.5), share: 0.0 }
+            let ms = quantile(&times, 0.5);
+            let gflops = (step.macs > 0 && ms > 0.0).then(|| gflops(step.macs, ms));
+            let of_peak = gflops.map(|gflops| gflops / peak);
+            LayerRow { name: step.node, kernel: step.kernel, ms, share: 0.0, gflops, of_peak, bytes: step.bytes }
         })
         .collect();
     let sum: f64 = rows.iter().map(|row| row.ms).sum();
     for row in &mut rows {
         row.share = if sum > 0.0 { row.ms / sum } else { 0.0 };
     }
-    Ok(rows)
+    let reached = gflops(macs, quantile(times, 0.0));
+    Ok(Profile { peak_gflops: peak, gflops: reached, of_peak: reached / peak, layers: rows })
 }
 
 fn table(report: &Report, talk: &Talk) -> String {
@@ -156,14 +191,32 @@ fn table(report: &Report, talk: &Talk) -> String {
     let memory = report.peak_rss_bytes.map_or("–".to_owned(), crate::report::bytes);
     summary.row(times.iter().map(|ms| format!("{ms:.3} ms")).chain([memory]));
     text += &summary.render();
-    if let Some(layers) = &report.layers {
-        let columns = [("layer", Align::Left), ("kernel", Align::Left), ("ms", Align::Right), ("share", Align::Right)];
+    if let Some(profile) = &report.profile {
+        let columns = [
+            ("layer", Align::Left),
+            ("kernel", Align::Left),
+            ("ms", Align::Right),
+            ("share", Align::Right),
+            ("GFLOP/s", Align::Right),
+            ("of peak", Align::Right),
+            ("moved", Align::Right),
+        ];
         let mut table = Table::new(talk.style, &columns);
-        for row in layers {
-            table.row([row.name.clone(), row.kernel.clone(), format!("{:.4}", row.ms), percent(row.share)]);
+        for row in &profile.layers {
+            table.row([
+                row.name.clone(),
+                row.kernel.clone(),
+                format!("{:.4}", row.ms),
+                percent(row.share),
+                row.gflops.map_or(String::new(), |x| format!("{x:.1}")),
+                row.of_peak.map_or(String::new(), percent),
+                if row.bytes > 0 { crate::report::bytes(row.bytes as u64) } else { String::new() },
+            ]);
         }
+        let (reached, peak, share) = (profile.gflops, profile.peak_gflops, percent(profile.of_peak));
         text += "\n";
         text += &table.render();
+        text += &format!("\nmodel: {reached:.1} GFLOP/s, {share} of {peak:.1} in multiply-adds alone\n");
     }
     text
 }

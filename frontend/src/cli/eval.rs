@@ -21,7 +21,11 @@ struct Report {
 
 pub(super) fn eval(args: &EvalArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
-    let (model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
+    let (mut model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
+    let options = session::options(&args.exec, &args.optimize)?;
+    if options.optimize {
+        model.simplify(options.seed)?;
+    }
     let graph = model.graph;
     let output = match &args.output {
         None => 0,
@@ -35,13 +39,12 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Error> {
     }
     let samples = session::samples(&args.data, &graph, &talk)?
         .ok_or_else(|| Error::Usage("data is needed: --data FILE --labels FILE".to_owned()))?;
-    let threads = session::threads(&args.exec)?;
     // A batch runs on one thread, so that all of them are busy whatever the kernels do.
     let backend = session::backend(&args.exec, 1)?;
     let progress = talk.progress(Some(samples.len() as u64));
     let start = std::time::Instant::now();
-    let accuracy =
-        Runner { backend: &*backend, threads, batch: args.data.batch, progress }.accuracy(&graph, output, &samples)?;
+    let accuracy = Runner { backend: &*backend, threads: options.threads, batch: args.data.batch, progress }
+        .accuracy(&graph, output, &samples)?;
     let report = Report {
         model: args.model.display().to_string(),
         top1: accuracy.top1,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::args::InspectArgs;
 use super::session::{self, Talk};
 use crate::error::Error;
+use crate::model::open_dims;
 use crate::report::table::{Align, Table};
 use crate::report::{self, Layer, to_json};
 
@@ -124,7 +125,7 @@ fn describe(graph: &Graph, model: String, format: &'static str, bytes: u64) -> R
         entropy_bits,
         energy_pj: total.energy_pj,
         dtypes,
-        dynamic_dims: session::open_dims(graph),
+        dynamic_dims: open_dims(graph),
         opaque_nodes,
         layers: report::layers(graph, &cost, None),
     }

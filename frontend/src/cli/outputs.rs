@@ -213,7 +213,7 @@ pub(super) fn render(
 
 /// The plan of a graph, which must have no open dimensions.
 fn plan(emit: Emit, graph: &Graph, target: &optc_codegen::Target) -> Result<Plan, Error> {
-    let open = session::open_dims(graph);
+    let open = crate::model::open_dims(graph);
     if open.is_empty() {
         return Ok(Plan::new(graph, target)?);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use optc_ir::{Graph, Tensor};
+use optc_ir::Tensor;
 use serde::Serialize;
 
 use super::args::RunArgs;
@@ -42,21 +42,21 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Error> {
         return Err(Error::Usage(format!("{}: refusing to overwrite the inputs", output.display())));
     }
     let (model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
-    let graph = model.graph;
     let inputs = match &args.input {
-        Some(path) => data::read_inputs(path, &graph)?,
-        None => session::random_inputs(&graph, args.seed, &talk)?,
+        Some(path) => data::read_inputs(path, &model.graph)?,
+        None => session::random_inputs(&model.graph, args.seed, &talk)?,
     };
-    let backend = session::backend(&args.exec, session::threads(&args.exec)?)?;
-    let results = backend.compile(&graph)?.run(&inputs)?;
+    let options = session::options(&args.exec, &args.optimize)?;
+    let mut compiled = model.compile(&options)?;
+    let results = compiled.run_in_order(&inputs)?;
+    let names: Vec<&str> = compiled.signature().results.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(path) = &args.output {
-        write(path, &graph, &results)?;
+        write(path, &names, &results)?;
     }
-    let names = graph.results().into_iter().map(|(name, _)| name.to_owned());
     let report = Report {
-        backend: backend.name(),
+        backend: options.backend().name(),
         output: args.output.as_ref().map(|path| path.display().to_string()),
-        results: names.zip(&results).map(|(name, tensor)| summarize(name, tensor)).collect(),
+        results: names.iter().zip(&results).map(|(name, tensor)| summarize((*name).to_owned(), tensor)).collect(),
     };
     if talk.json {
         return session::print(to_json(&report).as_bytes());
@@ -71,7 +71,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Error> {
 }
 
 /// Writes the results by name; a single result may go into an `.npy`.
-fn write(path: &Path, graph: &Graph, results: &[Tensor]) -> Result<(), Error> {
+fn write(path: &Path, names: &[&str], results: &[Tensor]) -> Result<(), Error> {
     let npy = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("npy"));
     let bytes = match (npy, results) {
         (true, [result]) => data::write_npy(result),
@@ -79,7 +79,7 @@ fn write(path: &Path, graph: &Graph, results: &[Tensor]) -> Result<(), Error> {
             let path = path.display();
             return Err(Error::Usage(format!("{path}: the model has {} outputs, use an .npz", results.len())));
         }
-        (false, _) => data::write_npz(graph.results().into_iter().map(|(name, _)| name).zip(results))?,
+        (false, _) => data::write_npz(names.iter().copied().zip(results))?,
     };
     files::write(path, &bytes)
 }

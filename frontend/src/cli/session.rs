@@ -7,17 +7,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use optc_codegen::{Jit, Target, Vectors};
-use optc_ir::{Backend, Dim, Graph, Interp, Type};
+use optc_codegen::{Target, Vectors};
+use optc_ir::{Backend, Graph};
 use optc_passes::options::Written;
 use optc_passes::pipeline::{self, Pipeline};
 use optc_passes::registry::PASSES;
 use optc_passes::selector::{Selection, Selector};
 
-use super::args::{BackendKind, Binding, DataArgs, ExecArgs, PipelineArgs, TalkArgs};
+use super::args::{Binding, DataArgs, ExecArgs, OptimizeArgs, PipelineArgs, TalkArgs};
+use crate::compiled::{BackendKind, CompileOptions};
 use crate::data::{self, Arrays, Samples, Scaling};
 use crate::error::Error;
-use crate::model::{self, Model};
+use crate::model::Model;
 use crate::report::table::Style;
 
 /// How much is said, and in which form.
@@ -93,48 +94,14 @@ pub(super) fn print_with(data: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 /// Loads a model and fixes its open dimensions as asked. Also tells how long loading took.
 pub(super) fn open(path: &Path, bind: &[Binding], talk: &Talk) -> Result<(Model, Duration), Error> {
     let start = Instant::now();
-    let mut model = model::open(path)?;
+    let mut model = Model::load(path)?;
     let time = start.elapsed();
     for remark in &model.remarks {
         talk.detail(format_args!("{}: {remark}", path.display()));
     }
-    self::bind(&mut model.graph, bind)?;
+    let bindings: Vec<(String, usize)> = bind.iter().map(|b| (b.dim.clone(), b.extent)).collect();
+    model.bind(&bindings)?;
     Ok((model, time))
-}
-
-fn bind(graph: &mut Graph, bindings: &[Binding]) -> Result<(), Error> {
-    if bindings.is_empty() {
-        return Ok(());
-    }
-    let open = open_dims(graph);
-    for Binding { dim, .. } in bindings {
-        if !open.contains(dim) {
-            let known =
-                if open.is_empty() { "it has none".to_owned() } else { format!("they are {}", open.join(", ")) };
-            return Err(Error::Usage(format!("the model has no open dimension {dim}; {known}")));
-        }
-    }
-    let bindings: Vec<(&str, usize)> = bindings.iter().map(|b| (b.dim.as_str(), b.extent)).collect();
-    graph.bind(&bindings).map_err(|(node, error)| {
-        let list: Vec<String> = bindings.iter().map(|(dim, n)| format!("{dim}={n}")).collect();
-        Error::Usage(format!("--bind {}: node {node}: {error}", list.join(",")))
-    })
-}
-
-/// The symbols among the extents of the inputs.
-pub(super) fn open_dims(graph: &Graph) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for &input in graph.inputs() {
-        let Type::Tensor(ty) = graph.ty(input) else { continue };
-        for dim in &ty.shape {
-            if let Dim::Sym(symbol) = dim
-                && !names.iter().any(|name| name == symbol.as_str())
-            {
-                names.push(symbol.as_str().to_owned());
-            }
-        }
-    }
-    names
 }
 
 /// Threads to use.
@@ -151,20 +118,33 @@ pub(super) fn target(args: &ExecArgs, threads: usize) -> Target {
     Target { vectors: args.target_cpu, threads }
 }
 
-/// What runs models.
+/// How a model is made ready to run whose dimensions are bound. The interpreter runs it as it is: it is what
+/// others are compared with.
 ///
 /// # Errors
 /// [`Error::Usage`] if this host can't run code for the target that was asked for.
-pub(super) fn backend(args: &ExecArgs, threads: usize) -> Result<Box<dyn Backend>, Error> {
-    match args.backend {
-        BackendKind::Interp => Ok(Box::new(Interp)),
-        BackendKind::Jit if args.target_cpu.run_here() => Ok(Box::new(Jit { target: target(args, threads) })),
-        BackendKind::Jit => {
-            let (wanted, host) = (args.target_cpu, Vectors::of_host());
-            let message = format!("--target-cpu {wanted}: this host can't run such code; native is {host} here");
-            Err(Error::Usage(message))
-        }
+pub(super) fn options(args: &ExecArgs, optimize: &OptimizeArgs) -> Result<CompileOptions, Error> {
+    if args.backend == BackendKind::Jit && !args.target_cpu.run_here() {
+        let (wanted, host) = (args.target_cpu, Vectors::of_host());
+        let message = format!("--target-cpu {wanted}: this host can't run such code; native is {host} here");
+        return Err(Error::Usage(message));
     }
+    Ok(CompileOptions {
+        backend: args.backend,
+        threads: threads(args)?,
+        target: args.target_cpu,
+        optimize: args.backend == BackendKind::Jit && !optimize.no_optimize,
+        ..CompileOptions::default()
+    })
+}
+
+/// What runs models as they are.
+///
+/// # Errors
+/// As [`options`].
+pub(super) fn backend(args: &ExecArgs, threads: usize) -> Result<Box<dyn Backend>, Error> {
+    let options = options(args, &OptimizeArgs { no_optimize: true })?;
+    Ok(CompileOptions { threads, ..options }.backend())
 }
 
 /// The passes asked for: by hand, by goal, or the goal of the tool.

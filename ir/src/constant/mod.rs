@@ -243,6 +243,14 @@ impl Constant {
         Tensor::new(self.shape.clone(), data)
     }
 
+    /// As [`Constant::decode`], without a copy of elements that are kept densely.
+    pub fn into_tensor(self) -> Tensor {
+        match self.encoding {
+            Encoding::Dense(data) => Tensor::new(self.shape, data),
+            _ => self.decode(),
+        }
+    }
+
     /// The encoding without its payload.
     pub fn form(&self) -> Form {
         self.encoding.form()

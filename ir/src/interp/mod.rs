@@ -224,7 +224,7 @@ impl Executable for Walk {
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
         let mut steps = Vec::new();
         let results = self.walk(inputs, |node, time| {
-            steps.push(StepTime { node: node.to_owned(), kernel: "interp".to_owned(), time, macs: 0 });
+            steps.push(StepTime { node: node.to_owned(), kernel: "interp".to_owned(), time, macs: 0, bytes: 0 });
         })?;
         Ok((results, steps))
     }

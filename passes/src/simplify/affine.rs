@@ -3,6 +3,8 @@
 //! Shared by the passes that find such maps. All arithmetic is in `f64`, rounded once to the type of the
 //! layer; nothing is changed unless every new weight is finite.
 
+use std::sync::Arc;
+
 use optc_ir::op::{Act, AutoPad, Conv};
 use optc_ir::{Constant, DType, Data, Graph, NodeId, Op, Tensor};
 
@@ -182,9 +184,7 @@ pub(crate) fn per_channel(constant: &Constant, rank: usize, axis: usize, channel
 /// Weights and bias of a layer, seen as `outputs × inputs × window`.
 struct Weights {
     layer: NodeId,
-    dtype: DType,
-    shape: Vec<usize>,
-    elements: Vec<f64>,
+    elements: Arc<Constant>,
     bias: Option<Vec<f64>>,
     group: usize,
     /// Input channels come first, as in a transposed convolution.
@@ -214,53 +214,71 @@ impl Weights {
                 Some(bias.decode().data().to_f64())
             }
         };
-        let (shape, data) = constant.decode().into_parts();
-        Ok(Weights { layer, dtype: data.dtype(), shape, elements: data.to_f64(), bias, group, transposed })
+        Ok(Weights { layer, elements: constant.clone(), bias, group, transposed })
     }
 
     fn outputs(&self) -> Option<usize> {
-        let outputs = if self.transposed { self.shape[1].checked_mul(self.group) } else { Some(self.shape[0]) };
+        let shape = self.elements.shape();
+        let outputs = if self.transposed { shape[1].checked_mul(self.group) } else { Some(shape[0]) };
         outputs.filter(|&n| n > 0 && self.bias.as_ref().is_none_or(|b| b.len() == n))
     }
 
     fn inputs(&self) -> Option<usize> {
-        let inputs = if self.transposed { Some(self.shape[0]) } else { self.shape[1].checked_mul(self.group) };
+        let shape = self.elements.shape();
+        let inputs = if self.transposed { Some(shape[0]) } else { shape[1].checked_mul(self.group) };
         inputs.filter(|&n| n > 0 && n.is_multiple_of(self.group))
     }
 
     /// Calls `f(weight, output channel, input channel)` on each weight.
-    fn for_each(&self, mut f: impl FnMut(f64, usize, usize)) {
-        let (rows, columns) = (self.shape[0], self.shape[1]);
-        let window: usize = self.shape[2..].iter().product();
+    fn for_each(&self, f: impl FnMut(f64, usize, usize)) {
+        // Nearly all weights are these, and there may be many: they are read where they are.
+        match self.elements.as_dense().and_then(Data::as_f32) {
+            Some(elements) => self.walk(elements.iter().map(|&w| f64::from(w)), f),
+            None => self.walk(self.elements.decode().data().to_f64().into_iter(), f),
+        }
+    }
+
+    fn walk(&self, mut elements: impl Iterator<Item = f64>, mut f: impl FnMut(f64, usize, usize)) {
+        let shape = self.elements.shape();
+        let (rows, columns) = (shape[0], shape[1]);
+        let window: usize = shape[2..].iter().product();
         // Rows of one group are neighbours; a column counts within the group of its row.
         let rows_per_group = rows.div_ceil(self.group).max(1);
-        if window == 0 {
-            return;
-        }
-        for (i, chunk) in self.elements.chunks_exact(window).enumerate() {
-            let (row, column) = (i / columns, i % columns);
-            let other = row / rows_per_group * columns + column;
-            let (output, input) = if self.transposed { (other, row) } else { (row, other) };
-            for &w in chunk {
-                f(w, output, input);
+        for row in 0..rows {
+            for column in 0..columns {
+                let other = row / rows_per_group * columns + column;
+                let (output, input) = if self.transposed { (other, row) } else { (row, other) };
+                elements.by_ref().take(window).for_each(|w| f(w, output, input));
             }
         }
     }
 
-    fn map(&self, f: impl Fn(f64, usize, usize) -> f64) -> Vec<f64> {
+    /// The weights mapped, rounded to their type.
+    fn map(&self, f: impl Fn(f64, usize, usize) -> f64) -> Data {
+        if self.elements.dtype() == DType::F32 {
+            let mut mapped = Vec::with_capacity(self.elements.len());
+            self.for_each(|w, output, input| mapped.push(f(w, output, input) as f32));
+            return Data::F32(mapped);
+        }
         let mut mapped = Vec::with_capacity(self.elements.len());
         self.for_each(|w, output, input| mapped.push(f(w, output, input)));
-        mapped
+        Data::from_f64(self.elements.dtype(), mapped)
     }
 
-    fn write(&self, graph: &mut Graph, elements: Vec<f64>, bias: Option<Vec<f64>>) -> Result<(), String> {
-        let round = |elements: Vec<f64>| {
-            let data = Data::from_f64(self.dtype, elements);
-            let finite = data.to_f64().iter().all(|x| x.is_finite());
+    fn write(&self, graph: &mut Graph, weights: Data, bias: Option<Vec<f64>>) -> Result<(), String> {
+        let finite = |data: Data| {
+            let finite = match &data {
+                Data::F32(elements) => elements.iter().all(|x| x.is_finite()),
+                data => data.to_f64().iter().all(|x| x.is_finite()),
+            };
             finite.then_some(data).ok_or("the product would not be finite")
         };
-        let weight = Tensor::new(self.shape.clone(), round(elements)?);
-        let bias = bias.map(|b| Ok::<_, String>(Tensor::new([b.len()], round(b)?))).transpose()?;
+        let weight = Tensor::new(self.elements.shape(), finite(weights)?);
+        let bias = bias.map(|b| {
+            let shape = [b.len()];
+            Ok::<_, String>(Tensor::new(shape, finite(Data::from_f64(self.elements.dtype(), b))?))
+        });
+        let bias = bias.transpose()?;
         graph.set_constant_operand(self.layer, 1, Constant::dense(weight));
         if let Some(bias) = bias {
             graph.set_constant_operand(self.layer, 2, Constant::dense(bias));

@@ -38,12 +38,17 @@ fn product(rows: usize, depth: usize, outputs: usize, packed: bool, epilogue: Ep
             tiling: Tiling::choose(&Target { vectors, threads: 1 }, [blocks, 1, rows], epilogue.temporaries()),
         };
         if packed {
-            let at = contract.pack(|_, o, k| (o * depth + k + 1) as f32);
+            let at = contract.pack(|_, o, k| (o * depth + k + 1) as f32).unwrap();
+            let at = at.numbers();
             let known = |o: usize, k: usize| at[contract.position(0, o, k)] == (o * depth + k + 1) as f32;
             assert!((0..outputs).all(|o| (0..depth).all(|k| known(o, k))), "positions are where weights are packed");
             assert_eq!(at.len(), contract.packed_len());
         }
-        let w = if packed { contract.pack(|_, o, k| weights[k * outputs + o]) } else { weights.clone() };
+        let w = if packed {
+            contract.pack(|_, o, k| weights[k * outputs + o]).unwrap().numbers().to_vec()
+        } else {
+            weights.clone()
+        };
         let mut buffers = vec![x.clone(), w, vec![f32::NAN; rows * outputs]];
         if epilogue.bias {
             buffers.push(bias.clone());

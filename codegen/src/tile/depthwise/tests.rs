@@ -65,7 +65,7 @@ fn check(case: Case, epilogue: &Epilogue) {
     let bias = numbers(blocks * LANES, 3);
     let other = numbers(outputs, 4);
     for vectors in all_vectors() {
-        let packed = depthwise.pack(|c, tap| weights[c * taps + tap], case.channels);
+        let packed = depthwise.pack(|c, tap| weights[c * taps + tap], case.channels).unwrap().numbers().to_vec();
         let mut buffers = vec![x.clone(), packed, vec![f32::NAN; outputs]];
         if epilogue.bias {
             buffers.push(bias.clone());
@@ -144,7 +144,7 @@ fn all_targets_give_the_same_bits() {
         let taps = kernel[0] * kernel[1];
         let weights = fractions(32 * taps, 2);
         let results = all_vectors().into_iter().map(|vectors| {
-            let packed = depthwise.pack(|c, tap| weights[c * taps + tap], 32);
+            let packed = depthwise.pack(|c, tap| weights[c * taps + tap], 32).unwrap().numbers().to_vec();
             let x = fractions(2 * case.input(0) * case.input(1) * LANES, 1);
             let mut buffers = vec![x, packed, vec![f32::NAN; 2 * 9 * 17 * LANES], fractions(32, 3)];
             run(vectors, &depthwise.schedule(vectors), &mut buffers);
