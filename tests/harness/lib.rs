@@ -6,6 +6,7 @@ pub mod diff;
 pub mod generate;
 pub mod inputs;
 pub mod pass_case;
+pub mod topologies;
 
 use std::path::{Path, PathBuf};
 
