@@ -6,9 +6,9 @@ use crate::options::Options;
 use crate::pass::Pass;
 use crate::pipeline::{MAX_ROUNDS, simplify};
 use crate::simplify::{
-    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm,
-    FuseLinear,
+    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadChannels,
+    EliminateDeadCode, EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes,
+    FuseActivation, FuseLayerNorm, FuseLinear,
 };
 
 /// One row of the table.
@@ -122,6 +122,12 @@ pub static PASSES: &[PassInfo] = &[
         summary: "fuses activations into the layer that feeds them",
         options: &[],
         from_options: |_| Ok(Box::new(FuseActivation)),
+    },
+    PassInfo {
+        name: "eliminate-dead-channels",
+        summary: "removes channels that are zero, constant or never read",
+        options: &[],
+        from_options: |_| Ok(Box::new(EliminateDeadChannels)),
     },
     PassInfo {
         name: "eliminate-dead-code",
