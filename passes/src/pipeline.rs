@@ -10,9 +10,9 @@ use crate::options::{Written, parse_passes};
 use crate::pass::{Effect, Nested, Pass, PassCx};
 use crate::registry::PASSES;
 use crate::simplify::{
-    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm,
-    FuseLinear,
+    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadChannels,
+    EliminateDeadCode, EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes,
+    FuseActivation, FuseLayerNorm, FuseLinear,
 };
 
 /// A sequence of passes.
@@ -184,6 +184,8 @@ pub fn simplify(max_rounds: usize) -> Fixpoint {
         Box::new(FoldBatchNorm),
         Box::new(FuseActivation),
         Box::new(FoldScale),
+        // Last, when shifts have become biases and activations are known: a filter of zeros is a constant channel.
+        Box::new(EliminateDeadChannels),
     ];
     Fixpoint { name: "simplify", max_rounds, passes }
 }

@@ -1,14 +1,14 @@
 //! The one table of passes.
 
-use crate::compress::{ClusterWeights, EncodeWeights, PruneMagnitude, QuantizeWeights};
+use crate::compress::{ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleWidth};
 use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;
 use crate::pipeline::{MAX_ROUNDS, simplify};
 use crate::simplify::{
-    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadCode,
-    EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes, FuseActivation, FuseLayerNorm,
-    FuseLinear,
+    CancelReshapes, CancelTransposes, Canonicalize, EliminateCommonSubexpressions, EliminateDeadChannels,
+    EliminateDeadCode, EliminateIdentities, FoldBatchNorm, FoldConstants, FoldPad, FoldScale, FoldShapes,
+    FuseActivation, FuseLayerNorm, FuseLinear,
 };
 
 /// One row of the table.
@@ -124,10 +124,57 @@ pub static PASSES: &[PassInfo] = &[
         from_options: |_| Ok(Box::new(FuseActivation)),
     },
     PassInfo {
+        name: "eliminate-dead-channels",
+        summary: "removes channels that are zero, constant or never read",
+        options: &[],
+        from_options: |_| Ok(Box::new(EliminateDeadChannels)),
+    },
+    PassInfo {
         name: "eliminate-dead-code",
         summary: "deletes nodes no result depends on",
         options: &[],
         from_options: |_| Ok(Box::new(EliminateDeadCode)),
+    },
+    PassInfo {
+        name: "prune-filters",
+        summary: "removes the least important channels and all that goes with them",
+        options: &[
+            CRITERION,
+            OptionInfo { key: "ratio", default: "0.5", help: "the fraction of channels removed" },
+            OptionInfo {
+                key: "macs",
+                default: "",
+                help: "instead: the fraction of multiply-accumulates that may stay",
+            },
+            OptionInfo { key: "params", default: "", help: "instead: the fraction of parameters that may stay" },
+            OptionInfo { key: "scope", default: "layer", help: "layer, global or isomorphic: which channels compete" },
+            OptionInfo {
+                key: "greedy",
+                default: "false",
+                help: "whether weights of channels removed in layers before are left out",
+            },
+            OptionInfo {
+                key: "consumers",
+                default: "false",
+                help: "whether the weights that read a channel count, too",
+            },
+            ROUND_TO,
+            ONLY,
+            PROTECT,
+        ],
+        from_options: |o| Ok(Box::new(PruneFilters::from_options(o)?)),
+    },
+    PassInfo {
+        name: "scale-width",
+        summary: "keeps a fraction of the channels of every layer, the most important ones",
+        options: &[
+            OptionInfo { key: "alpha", default: "0.75", help: "the fraction of channels that stay" },
+            CRITERION,
+            ROUND_TO,
+            ONLY,
+            PROTECT,
+        ],
+        from_options: |o| Ok(Box::new(ScaleWidth::from_options(o)?)),
     },
     PassInfo {
         name: "prune-magnitude",
@@ -197,6 +244,13 @@ pub static PASSES: &[PassInfo] = &[
     },
 ];
 
+const CRITERION: OptionInfo = OptionInfo {
+    key: "criterion",
+    default: "l1",
+    help: "l1, l2, geometric-median, bn-scale or random: what importance is",
+};
+const ROUND_TO: OptionInfo =
+    OptionInfo { key: "round-to", default: "1", help: "the channels left of a group are a multiple of this" };
 const ONLY: OptionInfo = OptionInfo { key: "only", default: "", help: "the layers to touch, by kind or name" };
 const PROTECT: OptionInfo = OptionInfo { key: "protect", default: "", help: "the layers to leave alone" };
 

@@ -7,6 +7,7 @@ pub mod generate;
 pub mod inputs;
 pub mod pass_case;
 pub mod plan;
+pub mod topologies;
 
 use std::path::{Path, PathBuf};
 

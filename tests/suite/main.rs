@@ -1,5 +1,6 @@
 //! The one test binary: each suite is a module.
 
+mod channels;
 mod constants;
 mod container;
 mod differential;

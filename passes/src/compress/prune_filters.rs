@@ -1,0 +1,327 @@
+//! Removes the least important channels, with everything that goes with them.
+//!
+//! | option | what it decides |
+//! |---|---|
+//! | `criterion` | what importance is: `l1` (Li et al. 2017), `l2`, `geometric-median`, `bn-scale`, `random` |
+//! | `ratio` | the fraction of channels removed |
+//! | `macs`, `params` | instead: the fraction of multiply-accumulates or parameters that may stay |
+//! | `scope` | what the fraction is of: each group of channels (`layer`), all channels, compared by scores relative to the mean of their group (`global`), or all groups of like layers (`isomorphic`) |
+//! | `greedy` | layer by layer, leaving out the weights of channels removed before |
+//! | `consumers` | whether the weights that read a channel count, too |
+//! | `round-to` | the channels left of a group are a multiple of this |
+//!
+//! A channel is a unit of [`ChannelGroups`]: the channels of all layers of a residual stage, a head with its
+//! queries, keys and values. A fraction `p` of the channels is about `1 − (1 − p)²` of the weights. Of equal
+//! scores the one that comes first goes first. No group and no axis is emptied. Of heads and the places within
+//! them only heads go, and of the parts of a grouped convolution whole ones.
+//!
+//! **Applies to** groups whose channels are made by constant floating-point weights. What blocks others is said,
+//! with the node that does.
+//!
+//! Lossy: the function changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use optc_ir::op::Attr;
+use optc_ir::{Graph, NodeId};
+
+use super::importance::{Criterion, scores};
+use crate::analysis::Cost;
+use crate::analysis::channels::{ChannelGroups, Group, UnitId, remove};
+use crate::error::{OptionError, PassError};
+use crate::options::{Options, Written};
+use crate::pass::{Analysis, Effect, Pass, PassCx};
+use crate::selector::Selection;
+
+/// The fraction of channels removed unless told otherwise.
+const RATIO: f64 = 0.5;
+
+/// Halvings of the interval in which the ratio for a target lies.
+const MAX_ROUNDS: usize = 10;
+
+/// The pass; see the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PruneFilters {
+    criterion: Criterion,
+    goal: Goal,
+    scope: Scope,
+    greedy: bool,
+    consumers: bool,
+    round_to: usize,
+    selection: Selection,
+}
+
+/// How much is removed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Goal {
+    Ratio(f64),
+    Macs(f64),
+    Params(f64),
+}
+
+impl Default for Goal {
+    fn default() -> Goal {
+        Goal::Ratio(RATIO)
+    }
+}
+
+/// Which channels compete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scope {
+    #[default]
+    Layer,
+    Global,
+    Isomorphic,
+}
+
+const SCOPES: [(&str, Scope); 3] =
+    [("layer", Scope::Layer), ("global", Scope::Global), ("isomorphic", Scope::Isomorphic)];
+
+impl PruneFilters {
+    /// Keeps the fraction `alpha` of the channels of every group.
+    pub(super) fn keeping(alpha: f64, criterion: Criterion, round_to: usize, selection: Selection) -> PruneFilters {
+        PruneFilters { criterion, goal: Goal::Ratio(1.0 - alpha), round_to, selection, ..PruneFilters::default() }
+    }
+
+    /// Reads the options of the module's table, and `only` and `protect`.
+    ///
+    /// # Errors
+    /// If an option is out of range, or several say how much is removed.
+    pub fn from_options(options: &mut Options) -> Result<PruneFilters, OptionError> {
+        let criterion = options.take_word("criterion", &Criterion::WORDS)?.unwrap_or_default();
+        let ratio = options.take_within("ratio", 0.0, 1.0)?;
+        let macs = options.take_within("macs", 0.0, 1.0)?;
+        let params = options.take_within("params", 0.0, 1.0)?;
+        let scope = options.take_word("scope", &SCOPES)?.unwrap_or_default();
+        let greedy = options.take_or("greedy", false)?;
+        let consumers = options.take_or("consumers", false)?;
+        let round_to = options.take_within("round-to", 1, 1 << 16)?.unwrap_or(1);
+        let selection = options.take_selection()?;
+        let goal = match (ratio, macs, params) {
+            (ratio, None, None) => Goal::Ratio(ratio.unwrap_or(RATIO)),
+            (None, Some(macs), None) => Goal::Macs(macs),
+            (None, None, Some(params)) => Goal::Params(params),
+            _ => return Err(options.invalid("ratio", "can't be given with macs or params: choose one")),
+        };
+        if greedy && scope != Scope::Layer {
+            return Err(options.invalid("greedy", "goes layer by layer: it needs scope=layer"));
+        }
+        Ok(PruneFilters { criterion, goal, scope, greedy, consumers, round_to, selection })
+    }
+
+    /// Removes what the options say, under the name of the pass that asks.
+    pub(super) fn prune(&self, name: &'static str, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        let groups = cx.analysis::<ChannelGroups>(graph);
+        let fail = |message: String| PassError::Graph { pass: name, message };
+        let eligible = self.eligible(graph, &groups, cx);
+        let chosen = match self.goal {
+            Goal::Ratio(ratio) => self.choose(graph, &groups, &eligible, ratio, cx.seed),
+            Goal::Macs(_) | Goal::Params(_) => self.search(graph, &groups, &eligible, cx).map_err(fail)?,
+        };
+        let before = graph.clone();
+        remove(graph, &groups, &chosen).map_err(|e| fail(e.to_string()))?;
+        report(&before, &groups, &eligible, &chosen, cx);
+        Ok(())
+    }
+
+    /// The groups that may be pruned. Says why others may not.
+    fn eligible(&self, graph: &Graph, groups: &ChannelGroups, cx: &mut PassCx<'_>) -> Vec<usize> {
+        let none = vec![false; groups.len()];
+        let measured = scores(graph, groups, self.criterion, self.consumers, &none, cx.seed);
+        let inner = inner(graph, groups);
+        let mut eligible = Vec::new();
+        for (i, group) in groups.groups.iter().enumerate() {
+            let Some(&(made, slot, _)) = group.producers.first() else { continue };
+            if !self.selected(graph, group) {
+                continue;
+            }
+            if let Some(blocker) = group.blocker {
+                let (kept, total) = (group.kept, group.kept + group.units.len());
+                let text = format!("{kept} of {total} channels stay: {} {}", graph.name(blocker.node), blocker.reason);
+                cx.missed(graph, made, text);
+            }
+            if group.units.len() < 2 || inner.contains(&i) {
+                continue;
+            }
+            if graph.constant_operand(made, slot).is_none() {
+                cx.missed(graph, made, "the weights are not constant");
+            } else if group.units.iter().any(|unit| measured[unit.index()].is_none_or(f64::is_nan)) {
+                cx.missed(graph, made, format_args!("nothing to rank its channels by {}", self.criterion.word()));
+            } else {
+                eligible.push(i);
+            }
+        }
+        eligible
+    }
+
+    /// If `only` is given, it must name a layer that makes the channels, and `protect` must name none.
+    fn selected(&self, graph: &Graph, group: &Group) -> bool {
+        let any = |s: &crate::Selector| group.producers.iter().any(|&(node, ..)| s.matches(graph, node));
+        self.selection.only.as_ref().is_none_or(any) && !self.selection.protect.as_ref().is_some_and(any)
+    }
+
+    /// The units to remove, those that matter least first.
+    fn choose(&self, graph: &Graph, groups: &ChannelGroups, eligible: &[usize], ratio: f64, seed: u64) -> Vec<UnitId> {
+        let mut removed = vec![false; groups.len()];
+        let mut chosen: Vec<UnitId> = Vec::new();
+        let rank = |removed: &[bool]| scores(graph, groups, self.criterion, self.consumers, removed, seed);
+        let mut score = rank(&removed);
+        let pools: Vec<Vec<usize>> = match self.scope {
+            Scope::Layer => eligible.iter().map(|&group| vec![group]).collect(),
+            Scope::Global => vec![eligible.to_vec()],
+            Scope::Isomorphic => {
+                let mut alike: BTreeMap<Vec<String>, Vec<usize>> = BTreeMap::new();
+                eligible.iter().for_each(|&i| alike.entry(kind(graph, &groups.groups[i])).or_default().push(i));
+                alike.into_values().collect()
+            }
+        };
+        for pool in pools {
+            if self.greedy && !chosen.is_empty() {
+                score = rank(&removed);
+            }
+            let of = |unit: UnitId| score[unit.index()].unwrap_or(0.0);
+            let mut ranked: Vec<(f64, UnitId)> = Vec::new();
+            for &group in &pool {
+                let units = &groups.groups[group].units;
+                let mean = units.iter().map(|&unit| of(unit)).sum::<f64>() / units.len() as f64;
+                let scale = if self.scope == Scope::Global && mean > 0.0 { mean } else { 1.0 };
+                ranked.extend(units.iter().map(|&unit| (of(unit) / scale, unit)));
+            }
+            ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            // A ratio that was subtracted from one must not lose a channel to rounding.
+            let count = (ratio * ranked.len() as f64 + 1e-9) as usize;
+            let goes: Vec<UnitId> = ranked[..count].iter().map(|&(_, unit)| unit).collect();
+            for &group in &pool {
+                let goes = goes.iter().copied().filter(|&unit| groups.group_of(unit) == group);
+                for unit in self.rounded(&groups.groups[group], goes.collect()) {
+                    removed[unit.index()] = true;
+                    chosen.push(unit);
+                }
+            }
+        }
+        groups.spare(&chosen)
+    }
+
+    /// Without the last few of the units of a group, so that a multiple stays, and at least one does.
+    fn rounded(&self, group: &Group, mut goes: Vec<UnitId>) -> Vec<UnitId> {
+        let total = group.units.len() + group.kept;
+        let round_to = self.round_to.max(1);
+        let stays = (total - goes.len()).max(1).next_multiple_of(round_to);
+        goes.truncate(total.saturating_sub(stays));
+        goes
+    }
+
+    /// The smallest ratio that leaves no more than the target.
+    fn search(
+        &self,
+        graph: &Graph,
+        groups: &ChannelGroups,
+        eligible: &[usize],
+        cx: &PassCx<'_>,
+    ) -> Result<Vec<UnitId>, String> {
+        let measure = |graph: &Graph| {
+            let total = Cost::of(graph).total;
+            if matches!(self.goal, Goal::Macs(_)) { total.macs as f64 } else { total.params as f64 }
+        };
+        let (Goal::Macs(fraction) | Goal::Params(fraction) | Goal::Ratio(fraction)) = self.goal;
+        let target = fraction * measure(graph);
+        let (mut lo, mut hi) = (0.0, 1.0);
+        let mut best = None;
+        for round in 0..MAX_ROUNDS {
+            cx.step(round, MAX_ROUNDS, "");
+            let ratio = if round == 0 { 1.0 } else { (lo + hi) / 2.0 };
+            let chosen = self.choose(graph, groups, eligible, ratio, cx.seed);
+            let mut pruned = graph.clone();
+            remove(&mut pruned, groups, &chosen).map_err(|e| e.to_string())?;
+            let cost = measure(&pruned);
+            if cost <= target {
+                (hi, best) = (ratio, Some(chosen));
+            } else if round == 0 {
+                let percent = 100.0 * cost / measure(graph);
+                return Err(format!("no more can be removed than leaves {percent:.1} %"));
+            } else {
+                lo = ratio;
+            }
+        }
+        Ok(best.unwrap_or_default())
+    }
+}
+
+impl Pass for PruneFilters {
+    fn name(&self) -> &'static str {
+        "prune-filters"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Lossy
+    }
+
+    fn options(&self) -> String {
+        let written = Written::default().word("criterion", self.criterion.word(), "l1");
+        let written = match self.goal {
+            Goal::Ratio(ratio) => written.option("ratio", &ratio, &RATIO),
+            Goal::Macs(macs) => written.value("macs", &macs.to_value()),
+            Goal::Params(params) => written.value("params", &params.to_value()),
+        };
+        let scope = SCOPES.iter().find(|(_, scope)| *scope == self.scope).map_or("layer", |(word, _)| word);
+        written
+            .word("scope", scope, "layer")
+            .option("greedy", &self.greedy, &false)
+            .option("consumers", &self.consumers, &false)
+            .option("round-to", &self.round_to.max(1), &1)
+            .selection(&self.selection)
+            .finish()
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        self.prune(self.name(), graph, cx)
+    }
+}
+
+/// Groups of places within heads, or within the parts of a grouped convolution. Taking a fraction of both the
+/// heads and the places would take that fraction twice, so only the outer ones compete.
+fn inner(graph: &Graph, groups: &ChannelGroups) -> BTreeSet<usize> {
+    let mut inner = BTreeSet::new();
+    for &(node, slot, axis) in groups.groups.iter().flat_map(|group| &group.producers) {
+        let Some(axis) = graph.operand(node, slot).map(|weight| &groups.axes(weight)[axis]) else { continue };
+        for i in 0..axis.len() {
+            let Some((&first, rest)) = axis.at(i).split_first() else { continue };
+            inner.extend(rest.iter().map(|&unit| groups.group_of(unit)).filter(|&of| of != groups.group_of(first)));
+        }
+    }
+    inner
+}
+
+/// What a group is like: its layers by operator and by the extents of their kernels.
+fn kind(graph: &Graph, group: &Group) -> Vec<String> {
+    let layer = |&(node, slot, _): &(NodeId, usize, usize)| {
+        let shape = graph.operand(node, slot).and_then(|w| graph.ty(w).shape()).unwrap_or_default();
+        let kernel: Vec<String> = shape.iter().skip(2).map(ToString::to_string).collect();
+        format!("{} {}", graph.op(node).name(), kernel.join("×"))
+    };
+    let mut layers: Vec<String> = group.producers.iter().map(layer).collect();
+    layers.sort();
+    layers.dedup();
+    layers
+}
+
+/// Says of each group what stays.
+fn report(graph: &Graph, groups: &ChannelGroups, eligible: &[usize], chosen: &[UnitId], cx: &mut PassCx<'_>) {
+    let mut counts = vec![0; groups.groups.len()];
+    chosen.iter().for_each(|&unit| counts[groups.group_of(unit)] += 1);
+    for &i in eligible {
+        let group = &groups.groups[i];
+        let total = group.units.len() + group.kept;
+        let Some((&(node, ..), others)) = group.producers.split_first() else { continue };
+        if counts[i] == 0 {
+            cx.missed(graph, node, format_args!("all {total} channels stay"));
+            continue;
+        }
+        let with = match others.len() {
+            0 => String::new(),
+            1 => format!(", with those of {}", graph.name(others[0].0)),
+            n => format!(", with those of {} and {} more", graph.name(others[0].0), n - 1),
+        };
+        cx.applied(graph, node, format_args!("kept {} of {total} channels{with}", total - counts[i]));
+    }
+}

@@ -1,0 +1,120 @@
+//! Channels removed from random networks, against the same networks with those channels masked, for two
+//! seconds or `OPTC_CHANNELS_SECONDS`, from seed 0 or `OPTC_FUZZ_SEED`. A failure names its seed.
+//!
+//! A channel is masked where it is summed over: zeros take its place there, whoever made it. Removing it must
+//! give the same results, and every type that follows from the new constants must be the old one with fewer
+//! channels, which [`remove`] checks itself.
+
+use std::time::{Duration, Instant};
+
+use optc_ir::op::Binary;
+use optc_ir::{Graph, Interp, Op, Tensor, verify};
+use optc_passes::Analysis;
+use optc_passes::analysis::channels::{ChannelGroups, UnitId, remove};
+use optc_tests::case::round_trip;
+use optc_tests::compare::{Judge, Leeway, compare_within, result_names, rounding_floor, run};
+use optc_tests::inputs::{InputSpec, random_inputs};
+use optc_tests::topologies::random_topology;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Random networks amplify rounding where trained ones don't: tolerances are this many times larger.
+const SLACK: f64 = 10.0;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{variable}: {e}")))
+}
+
+/// What a run saw.
+#[derive(Default)]
+struct Seen {
+    graphs: usize,
+    with_units: usize,
+    units: usize,
+    removed: usize,
+}
+
+#[test]
+fn removed_channels_are_masked_channels() {
+    let budget = Duration::from_secs(number("OPTC_CHANNELS_SECONDS", 2));
+    let start = Instant::now();
+    let mut seen = Seen::default();
+    for seed in number("OPTC_FUZZ_SEED", 0).. {
+        if let Err(e) = holds(seed, &mut seen) {
+            panic!("seed {seed}: {e}\n{}", random_topology(seed));
+        }
+        if start.elapsed() >= budget {
+            break;
+        }
+    }
+    // A generator or an analysis gone blind would pass everything.
+    assert!(2 * seen.with_units > seen.graphs, "only {} of {} graphs had channels", seen.with_units, seen.graphs);
+    assert!(3 * seen.removed > seen.units / 2, "only {} of {} channels went", seen.removed, seen.units);
+    if std::env::var_os("OPTC_CHANNELS_SECONDS").is_some() {
+        let Seen { graphs, with_units, units, removed } = seen;
+        eprintln!("{graphs} graphs, {with_units} with channels; {removed} removals of {units} channels");
+    }
+}
+
+fn holds(seed: u64, seen: &mut Seen) -> Result<(), String> {
+    let graph = random_topology(seed);
+    verify::verify(&graph).map_err(|e| e.to_string())?;
+    let groups = ChannelGroups::of(&graph);
+    seen.graphs += 1;
+    seen.with_units += usize::from(!groups.is_empty());
+    seen.units += groups.len();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let share = rng.random_range(0.1..1.0);
+    let any: Vec<UnitId> = groups.units().filter(|_| rng.random_bool(share)).collect();
+    // Whatever is chosen, the graph stays one.
+    let any = groups.spare(&any);
+    let mut pruned = graph.clone();
+    remove(&mut pruned, &groups, &any).map_err(|e| format!("{e} without {any:?}"))?;
+    verify::verify(&pruned).map_err(|e| format!("{e}\n{pruned}"))?;
+    pruned.gc();
+    round_trip(&pruned)?;
+    let inputs = random_inputs(&graph, &InputSpec::default(), seed)?;
+    run(&Interp, &pruned, &inputs).map_err(|e| format!("{e}\n{pruned}"))?;
+
+    let exact: Vec<UnitId> = any.iter().copied().filter(|&unit| groups.statistics(unit).is_none()).collect();
+    let exact = groups.spare(&exact);
+    seen.removed += exact.len();
+    let mut pruned = graph.clone();
+    remove(&mut pruned, &groups, &exact).map_err(|e| e.to_string())?;
+    let masked = masked(&graph, &groups, &exact)?;
+    let reference = run(&Interp, &masked, &inputs)?;
+    let actual = run(&Interp, &pruned, &inputs)?;
+    let close = |floor| {
+        let leeway = Leeway { slack: SLACK, floor };
+        compare_within(&result_names(&graph), &reference, &actual, Judge::Rounding, leeway)
+    };
+    let judged = match close(0.0) {
+        Err(_) => close(rounding_floor(&masked, &inputs)?),
+        judged => judged,
+    };
+    judged.map_err(|e| format!("{e}, without {exact:?}\n{pruned}"))
+}
+
+/// Zeros in place of units wherever they are summed over.
+fn masked(graph: &Graph, groups: &ChannelGroups, units: &[UnitId]) -> Result<Graph, String> {
+    let mut masked = graph.clone();
+    for contraction in &groups.contractions {
+        let part = contraction.ends.len();
+        let mask: Vec<f32> = (0..contraction.groups * part)
+            .map(|i| f32::from(!contraction.ends.at(i % part).iter().any(|unit| units.contains(unit))))
+            .collect();
+        if mask.iter().all(|&keep| keep == 1.0) {
+            continue;
+        }
+        let Some(value) = masked.operand(contraction.node, contraction.slot) else { continue };
+        let rank = graph.ty(value).shape().map_or(0, <[_]>::len);
+        let mut shape = vec![1; rank];
+        shape[contraction.axis] = mask.len();
+        let mask = masked.add_tensor("mask", Tensor::f32(shape, mask));
+        let zeroed = masked
+            .add("masked", Op::Binary(Binary::Mul), &[Some(value), Some(mask.into())])
+            .map_err(|e| format!("masking: {e}"))?;
+        masked.set_operand(contraction.node, contraction.slot, Some(zeroed.into()));
+    }
+    Ok(masked)
+}
