@@ -27,7 +27,7 @@ use optc_ir::{Graph, NodeId};
 
 use super::importance::{Criterion, scores};
 use crate::analysis::Cost;
-use crate::analysis::channels::{ChannelGroups, Group, UnitId, remove};
+use crate::analysis::channels::{ChannelGroups, Group, UnitId, remove, unshare};
 use crate::error::{OptionError, PassError};
 use crate::options::{Options, Written};
 use crate::pass::{Analysis, Effect, Pass, PassCx};
@@ -111,16 +111,20 @@ impl PruneFilters {
 
     /// Removes what the options say, under the name of the pass that asks.
     pub(super) fn prune(&self, name: &'static str, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        let groups = cx.analysis::<ChannelGroups>(graph);
+        let mut work = graph.clone();
+        unshare(&mut work);
+        let groups = ChannelGroups::of(&work);
         let fail = |message: String| PassError::Graph { pass: name, message };
-        let eligible = self.eligible(graph, &groups, cx);
+        let eligible = self.eligible(&work, &groups, cx);
         let chosen = match self.goal {
-            Goal::Ratio(ratio) => self.choose(graph, &groups, &eligible, ratio, cx.seed),
-            Goal::Macs(_) | Goal::Params(_) => self.search(graph, &groups, &eligible, cx).map_err(fail)?,
+            Goal::Ratio(ratio) => self.choose(&work, &groups, &eligible, ratio, cx.seed),
+            Goal::Macs(_) | Goal::Params(_) => self.search(&work, &groups, &eligible, cx).map_err(fail)?,
         };
-        let before = graph.clone();
-        remove(graph, &groups, &chosen).map_err(|e| fail(e.to_string()))?;
-        report(&before, &groups, &eligible, &chosen, cx);
+        report(&work, &groups, &eligible, &chosen, cx);
+        if !chosen.is_empty() {
+            remove(&mut work, &groups, &chosen).map_err(|e| fail(e.to_string()))?;
+            *graph = work;
+        }
         Ok(())
     }
 

@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use optc_ir::{Constant, Data, Graph, NodeId, Op, Tensor};
 
-use crate::analysis::channels::{ChannelGroups, Contraction, Flow, UnitId, remove, unpadded};
+use crate::analysis::channels::{ChannelGroups, Contraction, Flow, UnitId, remove, unpadded, unshare};
 use crate::error::PassError;
-use crate::pass::{Effect, Pass, PassCx};
+use crate::pass::{Analysis, Effect, Pass, PassCx};
 
 /// Removals in a row. Each shows dead channels at most one layer further.
 const MAX_ROUNDS: usize = 64;
@@ -37,26 +37,29 @@ impl Pass for EliminateDeadChannels {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        // Worked on aside, as a graph in which nothing is dead must stay the very same.
+        let mut work = graph.clone();
+        unshare(&mut work);
         for round in 0..MAX_ROUNDS {
-            let groups = cx.analysis::<ChannelGroups>(graph);
-            let verdict = Verdict::of(graph, &groups);
+            let groups = ChannelGroups::of(&work);
+            let verdict = Verdict::of(&work, &groups);
             let dead: Vec<UnitId> = groups.units().filter(|&unit| verdict.is_dead(&groups, unit)).collect();
             let dead = groups.spare(&dead);
             if round == 0 {
-                report_borders(graph, &groups, &verdict, cx);
+                report_borders(&work, &groups, &verdict, cx);
             }
             if dead.is_empty() {
                 break;
             }
-            let biases = verdict.biases(graph, &groups, &dead);
-            let before = graph.clone();
-            remove(graph, &groups, &dead)
+            let biases = verdict.biases(&work, &groups, &dead);
+            report(&work, &groups, &dead, cx);
+            remove(&mut work, &groups, &dead)
                 .map_err(|e| PassError::Graph { pass: self.name(), message: e.to_string() })?;
             for (layer, bias) in biases {
-                graph.set_constant_operand(layer, 2, bias);
+                work.set_constant_operand(layer, 2, bias);
             }
-            graph.gc();
-            report(&before, &groups, &dead, cx);
+            work.gc();
+            *graph = work.clone();
         }
         Ok(())
     }

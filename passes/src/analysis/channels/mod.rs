@@ -49,6 +49,22 @@ impl UnitId {
     }
 }
 
+/// Gives every reader of a floating-point constant a constant of its own, with the same payload. Equal numbers
+/// in one constant would tie the channels of layers that have nothing else in common.
+pub fn unshare(graph: &mut Graph) {
+    for node in graph.topo_order() {
+        let Op::Const(constant) = graph.op(node) else { continue };
+        if !constant.dtype().is_float() || constant.len() < 2 {
+            continue;
+        }
+        let (constant, name) = (constant.clone(), graph.name(node).to_owned());
+        for (user, slot) in graph.uses(node.into()).into_iter().skip(1) {
+            let copy = graph.add_constant(&name, constant.clone());
+            graph.set_operand(user, slot, Some(copy.into()));
+        }
+    }
+}
+
 /// Units that came out of the same axes: the channels of a stage, the heads of an attention layer.
 #[derive(Clone, Debug)]
 pub struct Group {
