@@ -2,8 +2,8 @@
 //!
 //! The unit of reasoning is an index of an axis of a value. Every operator says how the indices of its
 //! operands and results belong together (elementwise: pairwise; flatten: a channel and its block; concat: by
-//! offset; a head: all its features; …), and unification of those ties ([`labels`]) leaves classes that can
-//! only go as a whole: the [`Unit`]s. A residual stage has one unit per channel of all its convolutions.
+//! offset; a head: all its features; …), and unification of those ties leaves classes that can
+//! only go as a whole: the units. A residual stage has one unit per channel of all its convolutions.
 //! Contractions end a unit: the weights that read a channel go with it, and nothing behind them does.
 //!
 //! Units that came out of the same axes are one [`Group`]. What can't be followed is never guessed: it blocks
