@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use optc_ir::op::Binary;
 use optc_ir::{Constant, Data, Graph, NodeId, Op, Tensor};
 
 use crate::analysis::channels::{ChannelGroups, Contraction, Flow, UnitId, remove, unpadded, unshare};
@@ -37,6 +38,9 @@ impl Pass for EliminateDeadChannels {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        if !may_have_dead_channels(graph) {
+            return Ok(());
+        }
         // Worked on aside, as a graph in which nothing is dead must stay the very same.
         let mut work = graph.clone();
         unshare(&mut work);
@@ -63,6 +67,61 @@ impl Pass for EliminateDeadChannels {
         }
         Ok(())
     }
+}
+
+/// Whether channels can be dead at all: those of a trained network without masks are not, and finding channel
+/// groups takes long where there are many. Dead channels begin with weights that are zero for a whole channel,
+/// with a factor of zero, or with a node that drops channels.
+fn may_have_dead_channels(graph: &Graph) -> bool {
+    graph.nodes().any(|node| {
+        let constant = |slot: usize| graph.constant_operand(node, slot);
+        let zero_factor = |slot: usize| constant(slot).is_some_and(|c| c.nonzeros() < c.len());
+        match graph.op(node) {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) | Op::Gemm(_) | Op::MatMul(_) => {
+                [0, 1].into_iter().filter_map(constant).any(|weights| has_zero_slice(weights))
+            }
+            Op::BatchNorm(_) | Op::InstanceNorm(_) | Op::GroupNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => {
+                zero_factor(1)
+            }
+            Op::Binary(Binary::Mul) => zero_factor(0) || zero_factor(1),
+            Op::Gather(_) => constant(1).is_some(),
+            Op::Slice(_) | Op::Split(_) | Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) | Op::DequantizeLinear(_) => true,
+            _ => false,
+        }
+    })
+}
+
+/// Whether weights may be zero for a whole index of their first or second axis; those of more than a matrix or
+/// of a kernel are not looked into.
+fn has_zero_slice(weights: &Constant) -> bool {
+    let (&[rows, columns], kernel) = match weights.shape().split_first_chunk::<2>() {
+        Some(split) => split,
+        None => return true,
+    };
+    let decoded;
+    let elements = match weights.as_dense().and_then(Data::as_f32) {
+        Some(elements) => elements,
+        None => {
+            decoded = weights.decode();
+            match decoded.as_f32() {
+                Some(elements) => elements,
+                None => return true,
+            }
+        }
+    };
+    let inner: usize = kernel.iter().product();
+    let zero = |slice: &[f32]| slice.iter().all(|&w| w == 0.0);
+    if columns * inner == 0 || elements.chunks_exact(columns * inner).any(zero) {
+        return true;
+    }
+    let mut dead: Vec<usize> = (0..columns).collect();
+    for row in 0..rows {
+        if dead.is_empty() {
+            break;
+        }
+        dead.retain(|column| zero(&elements[(row * columns + column) * inner..][..inner]));
+    }
+    !dead.is_empty()
 }
 
 /// What each place a unit is summed over says of it.
