@@ -198,8 +198,9 @@ impl Contract {
                         for k in (0..depth).step_by(PIECE) {
                             let length = PIECE.min(depth - k);
                             for o in 0..width {
-                                for i in 0..length {
-                                    piece[i * blocks * LANES + o] = weight(group, from + o, k + i);
+                                let to = piece[o..].iter_mut().step_by(blocks * LANES);
+                                for (i, to) in to.take(length).enumerate() {
+                                    *to = weight(group, from + o, k + i);
                                 }
                             }
                             packed.extend_from_slice(&piece[..length * blocks * LANES]);

@@ -233,22 +233,25 @@ impl Weights {
     fn for_each(&self, f: impl FnMut(f64, usize, usize)) {
         // Nearly all weights are these, and there may be many: they are read where they are.
         match self.elements.as_dense().and_then(Data::as_f32) {
-            Some(elements) => self.walk(elements.iter().map(|&w| f64::from(w)), f),
-            None => self.walk(self.elements.decode().data().to_f64().into_iter(), f),
+            Some(elements) => self.walk(elements, f),
+            None => self.walk(&self.elements.decode().data().to_f64(), f),
         }
     }
 
-    fn walk(&self, mut elements: impl Iterator<Item = f64>, mut f: impl FnMut(f64, usize, usize)) {
+    fn walk<T: Copy + Into<f64>>(&self, elements: &[T], mut f: impl FnMut(f64, usize, usize)) {
         let shape = self.elements.shape();
         let (rows, columns) = (shape[0], shape[1]);
         let window: usize = shape[2..].iter().product();
         // Rows of one group are neighbours; a column counts within the group of its row.
         let rows_per_group = rows.div_ceil(self.group).max(1);
+        let mut windows = elements.chunks_exact(window.max(1));
         for row in 0..rows {
             for column in 0..columns {
                 let other = row / rows_per_group * columns + column;
                 let (output, input) = if self.transposed { (other, row) } else { (row, other) };
-                elements.by_ref().take(window).for_each(|w| f(w, output, input));
+                for &w in windows.next().unwrap_or_default() {
+                    f(w.into(), output, input);
+                }
             }
         }
     }
