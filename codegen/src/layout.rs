@@ -179,6 +179,13 @@ pub(crate) fn permuted(strides: &[i64], perm: &[usize]) -> Vec<i64> {
     perm.iter().map(|&axis| strides[axis]).collect()
 }
 
+/// The permutation that undoes another.
+pub(crate) fn inverse(perm: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+    inverse
+}
+
 /// Strides of the same elements in another shape, if no element has to move.
 pub(crate) fn reshaped(shape: &[usize], strides: &[i64], to: &[usize]) -> Option<Vec<i64>> {
     // Axes of the source that lie one after the other are one.

@@ -8,7 +8,7 @@ use super::Planner;
 use super::chain::{Beside, Chain, Link};
 use crate::layout::Blocked;
 use crate::memory::Memory;
-use crate::plan::{Arg, StepKind};
+use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
@@ -194,22 +194,10 @@ impl Planner<'_> {
         })?;
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
-        let operands = contract.epilogue.operands.clone();
+        let alike = operand_like(&out, &contract.epilogue, &args);
         self.kernel(chain.end, contract, args);
-        self.sums_in_place(&operands, &out);
+        self.allow_in_place(alike, 2);
         Some(())
-    }
-
-    /// Lets the result of the last step, an image, take the place of an operand of its epilogue.
-    pub(super) fn sums_in_place(&mut self, operands: &[Strides], out: &Blocked) {
-        let Some(StepKind::Kernel { args, .. }) = self.plan.steps.last().map(|step| &step.kind) else { return };
-        let first = args.len() - operands.len();
-        let alike = operands.iter().zip(&args[first..]).position(|(operand, arg)| {
-            *operand == out.strides() && matches!(arg, Arg::Buffer(_, start) if *start == out.start())
-        });
-        if let Some(i) = alike {
-            self.allow_in_place(first + i, 2);
-        }
     }
 
     /// A few channels read in order of their axes: the place, its steps, and the walk over k.
@@ -271,9 +259,9 @@ impl Planner<'_> {
         })?;
         let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
-        let operands = depthwise.epilogue.operands.clone();
+        let alike = operand_like(&out, &depthwise.epilogue, &args);
         self.kernel(chain.end, depthwise, args);
-        self.sums_in_place(&operands, &out);
+        self.allow_in_place(alike, 2);
         Some(())
     }
 
@@ -331,6 +319,15 @@ impl Planner<'_> {
     }
 }
 
+/// The argument that an epilogue reads and that lies as an image does, the last arguments being its operands.
+pub(super) fn operand_like(image: &Blocked, epilogue: &Epilogue, args: &[Arg]) -> Option<usize> {
+    let first = args.len() - epilogue.operands.len();
+    let alike = |(operand, arg): (&Strides, &Arg)| {
+        *operand == image.strides() && matches!(arg, Arg::Buffer(_, start) if *start == image.start())
+    };
+    epilogue.operands.iter().zip(&args[first..]).position(alike).map(|i| first + i)
+}
+
 /// One vector a block of channels.
 fn per_channel() -> Strides {
     Strides { block: signed(VECTOR_BYTES), group: 0, ..Strides::default() }
@@ -339,17 +336,20 @@ fn per_channel() -> Strides {
 /// The walk over k of an image in blocks: block by block, kernel row, kernel column, channel.
 /// `kernel` and `tap` are the extents of the kernel and the steps from one of its elements to the next.
 pub(super) fn block_runs(image: &Blocked, kernel: [usize; 2], tap: [i64; 2], channels: usize) -> Vec<Run> {
-    let steps = image.strides();
-    let taps = [(kernel[0], tap[0]), (kernel[1], tap[1])];
+    channel_runs(channels, image.strides().block, &[(kernel[0], tap[0]), (kernel[1], tap[1])])
+}
+
+/// The walk over channels in blocks that lie `block` bytes apart: within each block loops, then its channels.
+pub(super) fn channel_runs(channels: usize, block: i64, loops: &[(usize, i64)]) -> Vec<Run> {
     let lanes = |n: usize| (0..n).map(|lane| signed(lane * 4)).collect();
     let (whole, rest) = (channels / LANES, channels % LANES);
     let mut runs = Vec::new();
     if whole > 0 {
-        let loops = [(whole, steps.block)].into_iter().chain(taps).collect();
+        let loops = [&[(whole, block)], loops].concat();
         runs.push(Run { start: 0, loops, taps: lanes(LANES) });
     }
     if rest > 0 {
-        runs.push(Run { start: steps.block * signed(whole), loops: taps.to_vec(), taps: lanes(rest) });
+        runs.push(Run { start: block * signed(whole), loops: loops.to_vec(), taps: lanes(rest) });
     }
     runs
 }

@@ -1,11 +1,12 @@
 //! Pools over images in blocks, and other operators that keep them in blocks.
 
-use optc_ir::op::ReduceKind;
-use optc_ir::op::window;
+use optc_ir::op::infer::resolve_axis;
+use optc_ir::op::{ReduceKind, window};
 use optc_ir::{NodeId, Op};
 
 use super::Planner;
 use super::conv::Window;
+use super::rows::reduced_axes;
 use crate::layout::{Blocked, image_shape};
 use crate::plan::{Arg, Place};
 use crate::tile::LANES;
@@ -35,9 +36,7 @@ impl Planner<'_> {
             Op::Reduce(reduce) => {
                 let x = graph.operand(node, 0)?;
                 let rank = self.f32_shape(x)?.len();
-                let axes = reduce.attrs.axes.as_ref()?;
-                let mut axes: Vec<usize> =
-                    axes.iter().map(|&a| optc_ir::op::infer::resolve_axis(a, rank).ok()).collect::<Option<_>>()?;
+                let mut axes = reduced_axes(reduce, rank)?;
                 axes.sort_unstable();
                 if !(3..=4).contains(&rank) || !axes.into_iter().eq(2..rank) || !self.is_blocked(x) {
                     return None;
@@ -105,7 +104,7 @@ impl Planner<'_> {
         let channels: Vec<usize> =
             operands.iter().map(|&v| self.f32_shape(v).map(|shape| shape[1])).collect::<Option<_>>()?;
         let whole = channels[..channels.len() - 1].iter().all(|c| c.is_multiple_of(LANES));
-        let along = optc_ir::op::infer::resolve_axis(axis, shape.len()).ok()? == 1;
+        let along = resolve_axis(axis, shape.len()).ok()? == 1;
         if !whole || !along || !operands.iter().any(|&v| self.is_blocked(v)) {
             return None;
         }

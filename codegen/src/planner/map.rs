@@ -22,7 +22,7 @@ impl Planner<'_> {
     pub(super) fn chain(&mut self, chain: &Chain) -> Option<()> {
         self.f32_shape(chain.end.into())?;
         match self.graph.op(chain.start) {
-            Op::Conv(conv) => self.convolution(chain, &conv.clone()),
+            Op::Conv(conv) => self.convolution(chain, conv),
             Op::ConvTranspose(conv) => self.conv_transpose(chain, conv),
             _ => match chain.source {
                 Some(source) => self.map(chain, source),
@@ -151,9 +151,7 @@ impl Planner<'_> {
             _ => false,
         });
         self.kernel(chain.end, map, args);
-        if let Some(operand) = like {
-            self.allow_in_place(operand, result);
-        }
+        self.allow_in_place(like, result);
     }
 }
 

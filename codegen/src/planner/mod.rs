@@ -192,10 +192,10 @@ impl Planner<'_> {
             .push(Step { node, kind: StepKind::Kernel { work: index, args, overlaps_next: false, in_place: None } });
     }
 
-    /// Lets the result of the last step, argument `to`, take the place of argument `from`.
-    fn allow_in_place(&mut self, from: usize, to: usize) {
+    /// Lets the result of the last step, argument `to`, take the place of argument `from`, if there is one.
+    fn allow_in_place(&mut self, from: Option<usize>, to: usize) {
         if let Some(StepKind::Kernel { in_place, .. }) = self.plan.steps.last_mut().map(|step| &mut step.kind) {
-            *in_place = Some((from, to));
+            *in_place = from.map(|from| (from, to));
         }
     }
 

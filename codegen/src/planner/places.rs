@@ -3,7 +3,7 @@
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
-use crate::layout::{Blocked, Layout, image_shape, permuted, plain_strides, same_walk};
+use crate::layout::{Blocked, Layout, image_shape, inverse, permuted, plain_strides, same_walk};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
@@ -21,9 +21,7 @@ impl Planner<'_> {
     pub(super) fn strided_layout(&self, value: ValueId, shape: &[usize]) -> Layout {
         let Some(perm) = self.transposed_by(value, shape.len()) else { return Layout::plain(shape) };
         let moved: Vec<usize> = perm.iter().map(|&axis| shape[axis]).collect();
-        let mut inverse = vec![0; perm.len()];
-        perm.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
-        Layout::Strided { start: 0, strides: permuted(&plain_strides(&moved), &inverse) }
+        Layout::Strided { start: 0, strides: permuted(&plain_strides(&moved), &inverse(&perm)) }
     }
 
     /// The permutation of the transpose that alone reads a value, if the last axis stays the last.

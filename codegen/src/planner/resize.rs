@@ -4,6 +4,7 @@
 //! an identity matrix gives the weights. Where all weights are ones at equal distances or in equal runs, as for
 //! the nearest element at whole scales, elements are copied; otherwise each axis is resampled in turn.
 
+use optc_ir::op::infer::resolve_axis;
 use optc_ir::op::{AspectPolicy, CoordinateMode, Resize};
 use optc_ir::{NodeId, Op, Tensor, interp};
 
@@ -126,7 +127,7 @@ impl Planner<'_> {
         let position = match &resize.axes {
             None => axis,
             Some(axes) => {
-                let own = axes.iter().position(|&a| optc_ir::op::infer::resolve_axis(a, rank) == Ok(axis));
+                let own = axes.iter().position(|&a| resolve_axis(a, rank) == Ok(axis));
                 match own {
                     Some(position) => position,
                     None => return (from == to).then(identity),

@@ -1,10 +1,10 @@
 //! Functions of rows: softmax, normalisations, reductions; and joins of strided values.
 
-use optc_ir::op::{ReduceKind, infer::resolve_axis};
+use optc_ir::op::{Reduce, ReduceKind, infer::resolve_axis};
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
-use crate::layout::{permuted, plain_strides, reshaped};
+use crate::layout::{inverse, permuted, plain_strides, reshaped};
 use crate::plan::Arg;
 use crate::tile::copy::Copy;
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
@@ -64,10 +64,7 @@ impl Planner<'_> {
                     ReduceKind::SumSquare => RowFunction::SumSquare,
                     ReduceKind::Prod | ReduceKind::LogSum | ReduceKind::LogSumExp => return None,
                 };
-                let axes: Vec<usize> = match &reduce.attrs.axes {
-                    None => (0..rank).collect(),
-                    Some(axes) => axes.iter().map(|&a| resolve_axis(a, rank).ok()).collect::<Option<_>>()?,
-                };
+                let axes = reduced_axes(reduce, rank)?;
                 if axes.is_empty() {
                     return None;
                 }
@@ -102,9 +99,7 @@ impl Planner<'_> {
             (self.place_plain(node.into(), &result).buffer, 4)
         } else {
             let buffer = self.buffer(count * length * 4);
-            let mut place_of = vec![0; rows.order.len()];
-            rows.order.iter().enumerate().for_each(|(i, &axis)| place_of[axis] = i);
-            self.see(node.into(), buffer, 0, permuted(&plain_strides(&rows.extents), &place_of))?;
+            self.see(node.into(), buffer, 0, permuted(&plain_strides(&rows.extents), &inverse(&rows.order)))?;
             (buffer, plain_strides(&[count, length])[0])
         };
         let work = Rows { function, length, axes: vec![RowAxis { count, x: rows.step, y, mask: 0 }] };
@@ -150,5 +145,13 @@ impl Planner<'_> {
             at += own[axis] * usize::try_from(to[axis]).expect("strides of a plain layout are positive");
         }
         Some(())
+    }
+}
+
+/// The axes of a reduction, counted from the front.
+pub(super) fn reduced_axes(reduce: &Reduce, rank: usize) -> Option<Vec<usize>> {
+    match &reduce.attrs.axes {
+        None => Some((0..rank).collect()),
+        Some(axes) => axes.iter().map(|&axis| resolve_axis(axis, rank).ok()).collect(),
     }
 }

@@ -4,10 +4,10 @@ use optc_ir::op::{Act, Conv};
 
 use super::Planner;
 use super::chain::Chain;
-use super::conv::{FEW_CHANNELS, Window};
+use super::conv::{FEW_CHANNELS, Window, channel_runs, operand_like};
 use crate::memory::Memory;
 use crate::plan::Arg;
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Strides};
 use crate::tile::winograd::{Grid, PATCH, PLACES, Patches, REGISTERS, TILE, Tiles, Transformed, filter};
 use crate::tile::{LANES, VECTOR_BYTES, signed};
@@ -103,23 +103,14 @@ impl Planner<'_> {
         let tiles = Tiles { images, rows, columns, grid, from: to, y: out.strides(), epilogue };
         let mut args = vec![Arg::Buffer(sums, 0), Arg::Buffer(sums, 0), Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
-        let operands = tiles.epilogue.operands.clone();
+        let alike = operand_like(&out, &tiles.epilogue, &args);
         self.kernel(chain.end, tiles, args);
-        self.sums_in_place(&operands, &out);
+        self.allow_in_place(alike, 2);
         Some(())
     }
 
     /// The products of all places of patches: a contraction over channels for each.
     fn places(&self, from: &Transformed, to: &Transformed, [channels, outputs]: [usize; 2]) -> Contract {
-        let lanes = |n: usize| (0..n).map(|lane| signed(lane * 4)).collect::<Vec<i64>>();
-        let (whole, rest) = (channels / LANES, channels % LANES);
-        let mut runs = Vec::new();
-        if whole > 0 {
-            runs.push(Run { start: 0, loops: vec![(whole, from.block())], taps: lanes(LANES) });
-        }
-        if rest > 0 {
-            runs.push(Run { start: from.block() * signed(whole), loops: Vec::new(), taps: lanes(rest) });
-        }
         let steps = |t: &Transformed| Strides {
             group: t.place(),
             block: t.block(),
@@ -135,7 +126,7 @@ impl Planner<'_> {
             outputs,
             rows: 1,
             columns: from.tiles,
-            runs,
+            runs: channel_runs(channels, from.block(), &[]),
             x: Strides { block: 0, ..steps(from) },
             y: steps(to),
             whole_blocks: true,
