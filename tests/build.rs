@@ -38,9 +38,14 @@ fn test(check: &str, folder: &str, case: &str) -> String {
     format!("    #[test]\n    fn {}() {{\n        {check}({folder:?}, {case:?});\n    }}\n", identifier(case))
 }
 
-/// Stems of the files of a folder that end in this, sorted.
+/// What the compiler appends to the name of a model it writes beside the one it read.
+const WRITTEN: &str = ".opt";
+
+/// Stems of the files of a folder that end in this, sorted. A model that somebody compiled where it lies is no
+/// case more.
 fn cases(folder: &Path, extension: &str) -> Vec<String> {
-    entries(folder).iter().filter_map(|name| Some(name.strip_suffix(extension)?.to_owned())).collect()
+    let stems = entries(folder).into_iter().filter_map(|name| Some(name.strip_suffix(extension)?.to_owned()));
+    stems.filter(|stem| !stem.ends_with(WRITTEN)).collect()
 }
 
 fn entries(folder: &Path) -> Vec<String> {
