@@ -4,14 +4,17 @@
 //! machine code of it.
 
 pub(crate) mod contract;
+pub(crate) mod batch_norm;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
 pub(crate) mod epilogue;
 pub(crate) mod fill;
 pub(crate) mod function;
 pub(crate) mod global_pool;
+pub(crate) mod lane_sums;
 pub(crate) mod map;
 pub(crate) mod pool;
+pub(crate) mod pool_grad;
 pub(crate) mod program;
 mod reach;
 pub(crate) mod recurrent;
@@ -20,8 +23,10 @@ pub(crate) mod rows;
 pub(crate) mod schedule;
 #[cfg(test)]
 mod testing;
+pub(crate) mod sweep;
 pub(crate) mod transpose;
 pub(crate) mod walk;
+pub(crate) mod weight_grad;
 pub(crate) mod winograd;
 
 pub(crate) use program::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V, VECTOR_BYTES};
