@@ -54,6 +54,9 @@ impl Planner<'_> {
                 self.row_function(node, x, RowFunction::RmsNorm { eps: n.eps }, &(axis..rank).collect::<Vec<_>>())
             }
             Op::Reduce(reduce) => {
+                if self.lane_sums(node, reduce).is_some() {
+                    return Some(());
+                }
                 let function = match reduce.kind {
                     ReduceKind::Sum => RowFunction::Sum,
                     ReduceKind::Mean => RowFunction::Mean,

@@ -1,5 +1,6 @@
 //! 3×3 convolutions of stride 1 by Winograd's minimal filtering: patches, products, tiles.
 
+use optc_ir::NodeId;
 use optc_ir::op::{Act, Conv};
 
 use super::Planner;
@@ -38,6 +39,12 @@ impl Window {
 }
 
 impl Planner<'_> {
+    /// [`Planner::winograd_grid`] of a convolution whose filters are constant, so that they are transformed ahead.
+    pub(super) fn tiles_of(&self, node: NodeId, conv: &Conv, window: &Window) -> Option<Grid> {
+        self.graph.constant_operand(node, 1)?;
+        self.winograd_grid(conv, window)
+    }
+
     /// The tiles of a convolution that is worth transforming; `None` for one that is not, or can't be.
     pub(super) fn winograd_grid(&self, conv: &Conv, window: &Window) -> Option<Grid> {
         let fits = window.axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1));

@@ -40,8 +40,8 @@ impl LaneSums {
     }
 
     /// Whether there is code for so many axes.
-    pub(crate) fn fits(inner: &[(usize, i64)]) -> bool {
-        inner.len() <= MAX_DEPTH
+    pub(crate) fn fits(axes: usize) -> bool {
+        axes <= MAX_DEPTH
     }
 
     /// The schedule: whole vectors, then the rest of the lanes.

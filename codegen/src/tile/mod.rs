@@ -10,6 +10,7 @@ pub(crate) mod depthwise;
 pub(crate) mod epilogue;
 pub(crate) mod fill;
 pub(crate) mod function;
+mod function_grad;
 pub(crate) mod global_pool;
 pub(crate) mod lane_sums;
 pub(crate) mod map;
