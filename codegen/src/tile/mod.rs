@@ -13,6 +13,7 @@ pub(crate) mod function;
 mod function_grad;
 pub(crate) mod global_pool;
 pub(crate) mod lane_sums;
+mod logarithm;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod pool_grad;
