@@ -13,6 +13,7 @@ const FOLDERS: &[(&str, &str, &str, &str)] = &[
     ("onnx/errors", ".onnx", "onnx_errors", "super::check_error"),
     ("models", ".onnx", "models", "super::check_model"),
     ("plans", ".ir", "plans", "check"),
+    ("grad", ".ir", "grad", "check"),
 ];
 
 fn main() {

@@ -5,6 +5,7 @@ mod constants;
 mod container;
 mod differential;
 mod fuzz;
+mod gradients;
 mod kernels;
 mod meta;
 mod onnx;
