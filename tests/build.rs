@@ -14,6 +14,7 @@ const FOLDERS: &[(&str, &str, &str, &str)] = &[
     ("models", ".onnx", "models", "super::check_model"),
     ("plans", ".ir", "plans", "check"),
     ("grad", ".ir", "grad", "check"),
+    ("steps", ".ir", "steps", "check"),
 ];
 
 fn main() {

@@ -11,5 +11,6 @@ mod meta;
 mod onnx;
 mod passes;
 mod plans;
+mod steps;
 mod text;
 mod verify;

@@ -174,20 +174,51 @@ fn a_student_learns_from_its_teacher_without_labels() {
 }
 
 #[test]
+fn a_model_made_for_single_samples_is_trained_in_batches() {
+    let data = quadrants(70);
+    let single = parse(
+        "graph @single(%x: f32[1, 2]) -> (scores: f32[1, 2]) {
+           %w1 = const f32[8, 2] = normal(seed=1, std=0.7)
+           %b1 = const f32[8] = splat(0)
+           %w2 = const f32[2, 8] = normal(seed=2, std=0.35)
+           %b2 = const f32[2] = splat(0)
+           %shape = const i64[2] = [1, -1]
+           %hidden = linear(%x, %w1, %b1) {act=silu} : f32[1, 8]
+           %flat = reshape(%hidden, %shape) : f32[1, 8]
+           %scores = linear(%flat, %w2, %b2) : f32[1, 2]
+           return %scores
+         }",
+    );
+    let options = TrainOptions { batch: 32, ..TrainOptions::default() };
+    let mut trainer = Trainer::new(&single, &options, &Interp).unwrap();
+    train(&mut trainer, &data, 4);
+    let trained = trainer.graph().unwrap();
+    assert_eq!(trained.signature(), single.signature());
+    // Batches of 32 see some of 70 samples twice, which must not count.
+    let evaluation = trainer.evaluate(&data).unwrap();
+    let one_by_one = Trainer::new(&trained, &TrainOptions { batch: 1, ..options }, &Interp).unwrap();
+    assert_eq!(evaluation, one_by_one.evaluate(&data).unwrap());
+    assert_eq!(evaluation.samples, 70);
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let message = |model: &Graph, options: &TrainOptions| match Trainer::new(model, options, &Interp) {
         Ok(_) => panic!("the options are accepted"),
         Err(error) => error.to_string(),
     };
-    let fixed = parse(
-        "graph @g(%x: f32[1, 2]) -> (y: f32[1, 2]) {
-           %w = const f32[2, 2] = splat(1)
-           %y = linear(%x, %w) : f32[1, 2]
+    let merged = parse(
+        "graph @g(%x: f32[1, 2]) -> (y: f32[2, 2]) {
+           %w = const f32[2, 1] = splat(1)
+           %shape = const i64[2] = [2, 1]
+           %turned = reshape(%x, %shape) : f32[2, 1]
+           %y = linear(%turned, %w) : f32[2, 2]
            return %y
          }",
     );
     let default = TrainOptions::default();
-    assert_eq!(message(&fixed, &default), "input x takes batches of 1, not of 64");
+    let misfit = "node turned (training): does not fit a batch of 64: the elements of [64, 2] do not fit shape [2, 1]";
+    assert_eq!(message(&merged, &default), misfit);
     let distill = vec![LossTerm::of(Loss::Distill { temperature: 1.0 })];
     assert_eq!(message(&mlp(), &TrainOptions { losses: distill, ..default.clone() }), "distillation needs a teacher");
     let elsewhere = LossTerm { output: Some("mask".to_owned()), ..LossTerm::of(Loss::SquaredError) };
