@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use optc::codegen::Jit;
 use optc::ir::builder::{GraphBuilder, Value};
-use optc::ir::op::{Conv, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind, Slice};
+use optc::ir::op::{Conv, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind};
 use optc::ir::{Backend, DType, Graph, Op, StepExecutable, Tensor};
 use optc::passes::train::{Role, TrainOptions, differentiate};
 use rand::{Rng, SeedableRng};
@@ -62,15 +62,14 @@ impl<'g> Net<'g> {
         let y = self.norm(y, to).relu();
         let y = self.conv(y, [to, to, 3], 1, false);
         let y = self.norm(y, to);
-        let ints = |name: &str, numbers: &[i64]| self.graph.constant(name, Tensor::i64([numbers.len()], numbers.to_vec()));
         let shortcut = if from == to {
             x
         } else {
-            let [starts, ends, axes] = [[0, 0], [i64::MAX; 2], [2, 3]].map(|numbers| ints("i", &numbers));
-            let steps = ints("steps", &[2, 2]);
-            let x = x.with(Slice {}, &[Some(starts), Some(ends), Some(axes), Some(steps)]);
+            // Every other pixel, as the maximum of one.
+            let x = x.max_pool(MaxPool { kernel: vec![1, 1], strides: vec![2, 2], ..MaxPool::default() });
             let more = i64::try_from(to - from).expect("few channels") / 2;
-            x.with(Pad::default(), &[Some(ints("pads", &[0, more, 0, 0, 0, more, 0, 0]))])
+            let pads = Tensor::i64([8], vec![0, more, 0, 0, 0, more, 0, 0]);
+            x.with(Pad::default(), &[Some(self.graph.constant("pads", pads))])
         };
         y.add(shortcut).relu()
     }

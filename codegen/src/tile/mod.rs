@@ -30,6 +30,7 @@ pub(crate) mod transpose;
 pub(crate) mod walk;
 pub(crate) mod weight_grad;
 pub(crate) mod winograd;
+pub(crate) mod winograd_filters;
 
 pub(crate) use program::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V, VECTOR_BYTES};
 pub(crate) use schedule::{Axis, Nest, Part, Schedule, Steps, signed};
