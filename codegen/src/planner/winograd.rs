@@ -23,8 +23,15 @@ const TILE_WORK: usize = 190;
 /// Bytes of weights a processor reads from memory while it multiplies two vectors: filters grow four times.
 const BYTES_PER_PRODUCT: usize = 4;
 
-/// Bytes of transformed values beyond which moving them takes longer than the multiplications they save.
-const TRANSFORMED: usize = 12 << 20;
+/// Bytes of transformed patches and sums that stay in the caches until they are read.
+const TRANSFORMED: usize = 6 << 20;
+
+/// How many images are transformed at a time: a divisor of all, so that one kernel does for all of them.
+fn images_at_once(images: usize, grid: Grid, [from, to]: [usize; 2]) -> usize {
+    let of_image = grid.rows * grid.columns * PLACES * (from + to) * VECTOR_BYTES;
+    let room = (TRANSFORMED / of_image).max(1);
+    (1..=room.min(images)).rev().find(|&n| images.is_multiple_of(n)).unwrap_or(1)
+}
 
 /// Bytes of weights that stay in the cache from one run to the next, as a rule.
 const CACHED: usize = 2 << 20;
@@ -79,9 +86,6 @@ impl Planner<'_> {
         let grid = Grid { rows: rows.div_ceil(TILE), columns: columns.div_ceil(TILE) };
         let tiles = window.images * grid.rows * grid.columns;
         let (from, to) = (channels.div_ceil(LANES), outputs.div_ceil(LANES));
-        if tiles * PLACES * from.max(to) * VECTOR_BYTES > TRANSFORMED {
-            return None;
-        }
         let weights = |taps: usize| {
             let bytes = taps * channels * to * VECTOR_BYTES;
             if bytes > CACHED { bytes / BYTES_PER_PRODUCT } else { 0 }
@@ -104,33 +108,41 @@ impl Planner<'_> {
     ) -> Option<()> {
         let node = chain.start;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
-        let [channels, outputs] = window.channels;
-        let tiles = window.images * grid.rows * grid.columns;
-        let (epilogue, mut operands) = self.image_epilogue(chain, act, window.output())?;
+        let (epilogue, operands) = self.image_epilogue(chain, act, window.output())?;
         let (buffer, image) = self.blocked(node, x, window.border_of_patches(grid))?;
-        let from = Transformed { blocks: image.blocks(), tiles };
-        let to = Transformed { blocks: outputs.div_ceil(LANES), tiles };
+        let blocks = [image.blocks(), window.channels[1].div_ceil(LANES)];
+        let images = images_at_once(window.images, grid, blocks);
+        let [from, to] = blocks.map(|blocks| Transformed { blocks, tiles: images * grid.rows * grid.columns });
         let (patches, sums) = (self.buffer(from.bytes()), self.buffer(to.bytes()));
-        let transformation = Patches { images: window.images, grid, x: image.strides(), to: from };
-        let args = vec![Arg::Buffer(buffer, window.origin(&image)), Arg::Buffer(patches, 0)];
-        self.kernel(chain.end, transformation, args);
-
         let contract = self.places(&from, &to, window.channels);
         let weights = if self.graph.constant(w).is_some() {
             self.packed_filters(w, &contract, window.channels)?
         } else {
             self.transformed_filters(node, w, &contract, window.channels, reversed)?
         };
-        self.kernel(chain.end, contract, vec![Arg::Buffer(patches, 0), weights, Arg::Buffer(sums, 0)]);
-
         let (place, out) = self.place_blocked(chain.end, chain.end.into(), window.output());
-        let [images, _, rows, columns] = window.output();
+        let transformation = Patches { images, grid, x: image.strides(), to: from };
+        let [_, _, rows, columns] = window.output();
         let tiles = Tiles { images, rows, columns, grid, from: to, y: out.strides(), epilogue };
-        let mut args = vec![Arg::Buffer(sums, 0), Arg::Buffer(sums, 0), Arg::Buffer(place.buffer, out.start())];
-        args.append(&mut operands);
-        let alike = operand_like(&out, &tiles.epilogue, &args);
-        self.kernel(chain.end, tiles, args);
-        self.allow_in_place(alike, 2);
+        for first in (0..window.images).step_by(images) {
+            let at = |start: usize, image: i64| start + usize::try_from(image).expect("images lie forward") * first;
+            let x = Arg::Buffer(buffer, at(window.origin(&image), image.strides().image));
+            self.kernel(chain.end, transformation.clone(), vec![x, Arg::Buffer(patches, 0)]);
+            self.kernel(chain.end, contract.clone(), vec![Arg::Buffer(patches, 0), weights, Arg::Buffer(sums, 0)]);
+            let y = Arg::Buffer(place.buffer, at(out.start(), out.strides().image));
+            let mut args = vec![Arg::Buffer(sums, 0), Arg::Buffer(sums, 0), y];
+            let beside = operands.len() - tiles.epilogue.operands.len();
+            args.extend(&operands[..beside]);
+            for (arg, steps) in operands[beside..].iter().zip(&tiles.epilogue.operands) {
+                args.push(match *arg {
+                    Arg::Buffer(buffer, start) => Arg::Buffer(buffer, at(start, steps.image)),
+                    constant @ Arg::Constant(..) => constant,
+                });
+            }
+            let alike = operand_like(&out, &tiles.epilogue, &args).filter(|_| images == window.images);
+            self.kernel(chain.end, tiles.clone(), args);
+            self.allow_in_place(alike, 2);
+        }
         Some(())
     }
 
