@@ -75,6 +75,37 @@ fn phases(axis: &WindowAxis) -> Vec<Phase> {
         .collect()
 }
 
+/// Phases without the taps that only meet the border, where these are a good share: elements that meet the same
+/// taps of a phase are one of their own. The operand has so many elements.
+fn trimmed(phases: Vec<Phase>, elements: usize) -> Vec<Phase> {
+    let mut pieces: Vec<Phase> = Vec::new();
+    for phase in &phases {
+        let mut last: Option<(usize, usize)> = None;
+        for i in 0..phase.count {
+            let meets = |tap: &usize| {
+                let at = phase.shift + signed(i) + phase.step * signed(*tap);
+                (0..signed(elements)).contains(&at)
+            };
+            let met: Vec<usize> = (0..phase.taps.len()).filter(meets).collect();
+            let range = (met.first().copied().unwrap_or(0), met.len());
+            match pieces.last_mut() {
+                Some(piece) if last == Some(range) => piece.count += 1,
+                _ => pieces.push(Phase {
+                    first: phase.first + i * phase.stride,
+                    count: 1,
+                    taps: phase.taps[range.0..range.0 + range.1].to_vec(),
+                    shift: phase.shift + signed(i) + phase.step * signed(range.0),
+                    ..phase.clone()
+                }),
+            }
+            last = Some(range);
+        }
+    }
+    let work = |phases: &[Phase]| phases.iter().map(|phase| phase.count * phase.taps.len()).sum::<usize>();
+    let pays = work(&pieces) * 5 <= work(&phases) * 4 && pieces.iter().all(|piece| !piece.taps.is_empty());
+    if pays { pieces } else { phases }
+}
+
 /// The border that phases reach into before and behind an axis of so many elements.
 fn border(phases: &[Phase], elements: usize) -> [usize; 2] {
     let last = |p: &Phase| p.shift + p.step * (signed(p.taps.len()) - 1) + signed(p.count) - signed(elements);
@@ -173,7 +204,7 @@ impl Planner<'_> {
         if axes[0].stride * axes[1].stride > MAX_PHASES {
             return None;
         }
-        let phases = [phases(&axes[0]), phases(&axes[1])];
+        let phases = [trimmed(phases(&axes[0]), axes[0].out), phases(&axes[1])];
         let [top, bottom] = border(&phases[0], axes[0].out);
         let [left, right] = border(&phases[1], axes[1].out);
         Some(Transposed {
