@@ -36,6 +36,7 @@ impl Packed {
     /// # Errors
     /// If the machine has no room for it.
     pub(crate) fn pack(&mut self, packings: Vec<Packing>) -> Result<Vec<Arc<Memory>>, ExecError> {
+        self.known.retain(|_, (_, memory)| memory.strong_count() > 0);
         packings.into_iter().map(|packing| self.one(packing)).collect()
     }
 

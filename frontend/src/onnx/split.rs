@@ -15,7 +15,7 @@ use super::wire::malformed;
 /// Payloads below this stay in the skeleton: looking for them later would cost more than copying them.
 const SMALL: u64 = 4096;
 
-/// The bytes of wire types, in the lowest bits of a tag.
+/// Wire types: the lowest three bits of a tag.
 const VARINT: u64 = 0;
 const EIGHT_BYTES: u64 = 1;
 const DELIMITED: u64 = 2;
@@ -202,6 +202,10 @@ mod tests {
 
     use super::*;
 
+    fn length(bytes: &[u8]) -> u64 {
+        u64::try_from(bytes.len()).unwrap()
+    }
+
     fn tensor(name: &str, bytes: usize) -> TensorProto {
         let raw_data = (0..bytes).map(|i| i.to_le_bytes()[0]).collect();
         TensorProto { name: name.to_owned(), raw_data, ..TensorProto::default() }
@@ -219,7 +223,7 @@ mod tests {
         let whole = model(&[0, 5, 5000, 4095, 4096, 70_000]);
         let bytes = whole.write_to_bytes().unwrap();
         let mut source = Cursor::new(bytes.as_slice());
-        let (skeleton, mut payloads) = split(&mut source, bytes.len() as u64).unwrap();
+        let (skeleton, mut payloads) = split(&mut source, length(&bytes)).unwrap();
         assert!(skeleton.len() < 4200 + 200, "{} bytes", skeleton.len());
         let mut read = ModelProto::parse_from_bytes(&skeleton).unwrap();
         for (i, tensor) in read.graph.as_mut().unwrap().initializer.iter_mut().enumerate() {
@@ -236,7 +240,7 @@ mod tests {
         let [first, last] = [model(&[6000, 5000]), model(&[7000])].map(|model| model.write_to_bytes().unwrap());
         let bytes = [first, last].concat();
         let mut source = Cursor::new(bytes.as_slice());
-        let (skeleton, mut payloads) = split(&mut source, bytes.len() as u64).unwrap();
+        let (skeleton, mut payloads) = split(&mut source, length(&bytes)).unwrap();
         assert_eq!(ModelProto::parse_from_bytes(&skeleton).unwrap().graph.initializer.len(), 1);
         assert_eq!(payloads.of_initializer(0).unwrap().unwrap().bytes, 7000);
         assert!(payloads.of_initializer(1).unwrap().is_none());
@@ -247,7 +251,7 @@ mod tests {
         let bytes = model(&[5000]).write_to_bytes().unwrap();
         for cut in [1, 4990, bytes.len() - 3] {
             let short = &bytes[..bytes.len() - cut];
-            let message = split(&mut Cursor::new(short), short.len() as u64).map(|_| ()).unwrap_err().to_string();
+            let message = split(&mut Cursor::new(short), length(short)).map(|_| ()).unwrap_err().to_string();
             assert!(message.contains("truncated"), "{message}");
         }
         // The tensor claims less than its bytes take.
@@ -255,13 +259,13 @@ mod tests {
         inner.truncate(2000);
         let mut graph = Vec::new();
         put(&mut graph, 5 << 3 | DELIMITED);
-        put(&mut graph, inner.len() as u64);
+        put(&mut graph, length(&inner));
         graph.append(&mut inner);
         graph.resize(graph.len() + 8000, 0);
         let mut bytes = Vec::new();
         put(&mut bytes, 7 << 3 | DELIMITED);
-        put(&mut bytes, graph.len() as u64);
+        put(&mut bytes, length(&graph));
         bytes.append(&mut graph);
-        assert!(split(&mut Cursor::new(bytes.as_slice()), bytes.len() as u64).is_err());
+        assert!(split(&mut Cursor::new(bytes.as_slice()), length(&bytes)).is_err());
     }
 }

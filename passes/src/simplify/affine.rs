@@ -286,12 +286,15 @@ impl Weights {
                 return Err(infinite());
             }
             drop(self);
-            graph.change_constant_operand(layer, 1, |elements| {
+            let changed = graph.change_constant_operand(layer, 1, |elements| {
                 runs.each(elements.len(), |channel, run| {
                     let factor = factors[channel];
                     elements[run].iter_mut().for_each(|w| *w = product(*w, factor));
                 });
             });
+            if !changed {
+                return Err("the weights have another user".to_owned());
+            }
         } else {
             let mut elements = self.elements.decode().data().to_f64();
             runs.each(elements.len(), |channel, run| elements[run].iter_mut().for_each(|w| *w *= factors[channel]));
