@@ -92,6 +92,12 @@ impl Plan {
                         gather.to = to;
                     }
                 }
+                StepKind::Convert(convert) => {
+                    home(&mut convert.from);
+                    if convert.to == from {
+                        convert.to = to;
+                    }
+                }
             }
         }
         self.inputs.iter_mut().chain(&mut self.results).for_each(home);
@@ -106,5 +112,6 @@ fn touches(step: &Step, buffer: usize) -> bool {
         StepKind::Kernel { args, .. } => args.iter().any(arg),
         StepKind::Interp { operands, results, .. } => operands.iter().flatten().chain(results).any(home),
         StepKind::Gather(gather) => arg(&gather.from) || home(&gather.indices) || gather.to == buffer,
+        StepKind::Convert(convert) => home(&convert.from) || convert.to == buffer,
     }
 }

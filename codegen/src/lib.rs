@@ -12,8 +12,9 @@
 //!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
-pub mod emit;
 mod carry;
+mod convert;
+pub mod emit;
 mod exec;
 mod gather;
 mod jit;

@@ -106,7 +106,8 @@ pub trait StepExecutable: Send {
     /// The value of a resident now. `input` is its place in the signature of the graph.
     ///
     /// # Errors
-    /// [`ExecError::Signature`] if that input is not resident or has no value yet.
+    /// [`ExecError::Signature`] if that input is not resident or has no value yet; [`ExecError::Backend`] if it
+    /// can't be brought back.
     fn get(&self, input: usize) -> Result<Tensor, ExecError>;
 }
 

@@ -5,6 +5,7 @@ mod gradients;
 mod movement;
 mod recurrent;
 mod resize;
+mod steps;
 mod transposed;
 
 use optc_codegen::{Jit, Plan, Target, Vectors};

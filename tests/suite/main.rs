@@ -12,5 +12,6 @@ mod onnx;
 mod passes;
 mod plans;
 mod steps;
+mod tables;
 mod text;
 mod verify;

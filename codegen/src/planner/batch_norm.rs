@@ -1,16 +1,16 @@
 //! Batch normalisation by the statistics of the batch, and its gradient.
 
-use optc_ir::op::BatchNormTrain;
 use optc_ir::NodeId;
+use optc_ir::op::BatchNormTrain;
 
 use super::Planner;
 use super::chain::{Beside, Chain};
 use crate::layout::{Blocked, image_shape};
 use crate::plan::{Arg, Place};
+use crate::tile::VECTOR_BYTES;
 use crate::tile::batch_norm::{Moments, Planes, Products, Slopes, Statistics};
 use crate::tile::function::Function;
 use crate::tile::map::{Map, MapOther};
-use crate::tile::VECTOR_BYTES;
 
 fn planes(image: &Blocked) -> Planes {
     let [images, _, rows, columns] = image.shape;
@@ -80,7 +80,7 @@ impl Planner<'_> {
         let operand = |slot: usize| self.graph.operand(node, slot);
         let (x, dy) = (operand(0)?, operand(1)?);
         let shape = image_shape(&self.f32_shape(x)?)?;
-        let [scale, mean, inv_std] = [2, 3, 4].map(|slot| operand(slot));
+        let [scale, mean, inv_std] = [2, 3, 4].map(operand);
         let scale = self.vector(node, scale?)?;
         let (mean, inv_std) = (self.vector(node, mean?)?, self.vector(node, inv_std?)?);
         let (x_buffer, image) = self.blocked(node, x, [0; 4])?;
@@ -100,8 +100,7 @@ impl Planner<'_> {
         let vector = |i: usize| Arg::Buffer(fields, i * field);
         let args = vec![x_arg, vector(0), vector(1), dy_arg, vector(2)];
         let per_channel = || PER_CHANNEL.to_vec();
-        let walks =
-            vec![image.walk().to_vec(), per_channel(), per_channel(), of_dy.walk().to_vec(), per_channel()];
+        let walks = vec![image.walk().to_vec(), per_channel(), per_channel(), of_dy.walk().to_vec(), per_channel()];
         let steps = [Function::Mul, Function::Add, Function::Add, Function::Mul];
         let steps = steps.into_iter().zip(1..).map(|(function, i)| (function, MapOther::Operand(i))).collect();
         let (place, out) = self.place_blocked(node, node.into(), shape);
@@ -120,9 +119,8 @@ impl Planner<'_> {
     ) {
         let map = Map::new(&out.extents(), &out.walk(), &walks, steps);
         let to = args.len();
-        let alike = |i: &usize| {
-            walks[*i] == out.walk() && matches!(args[*i], Arg::Buffer(_, start) if start == out.start())
-        };
+        let alike =
+            |i: &usize| walks[*i] == out.walk() && matches!(args[*i], Arg::Buffer(_, start) if start == out.start());
         let like = (0..to).rev().find(alike);
         args.push(Arg::Buffer(place.buffer, out.start()));
         self.kernel(node, map, args);

@@ -97,10 +97,12 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
-                Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
-                    Some(grid) => window.border_of_patches(grid),
-                    None => window.border(),
-                }),
+                Op::Conv(conv) => {
+                    self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
+                        Some(grid) => window.border_of_patches(grid),
+                        None => window.border(),
+                    })
+                }
                 Op::ConvTranspose(conv) => match self.transposed_tiles(node, conv) {
                     Some((window, grid)) => Some(window.border_of_patches(grid)),
                     None => self.transposed(node, conv).map(|layer| layer.border()),
@@ -308,9 +310,7 @@ impl Planner<'_> {
         let w_arg = if self.graph.constant(w).is_none() {
             self.packed_channels(node, w, how, &depthwise, (channels, taps), (0, &[(taps, 4)]))?
         } else {
-            self.packed(w, how, move |numbers| {
-                packing.pack(|channel, tap| numbers[channel * taps + tap], channels)
-            })?
+            self.packed(w, how, move |numbers| packing.pack(|channel, tap| numbers[channel * taps + tap], channels))?
         };
         let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);

@@ -64,7 +64,8 @@ impl Planner<'_> {
         if !integers {
             return None;
         }
-        let table: Vec<f32> = (0..=depth).flat_map(|i| (0..depth).map(move |j| if i == j { on } else { off })).collect();
+        let table: Vec<f32> =
+            (0..=depth).flat_map(|i| (0..depth).map(move |j| if i == j { on } else { off })).collect();
         let from = Arg::Constant(self.pack(&table), 0);
         let to = self.place_plain(node.into(), &result).buffer;
         let extents = Extents { outer: 1, axis: depth, inner: depth, beyond: Some(depth) };

@@ -146,8 +146,7 @@ impl Planner<'_> {
                 let step = w_plain[usize::from(right.transposed)];
                 let how = format!("matrix {} {}", contract.tiling.blocks, right.transposed);
                 let all = WeightBox { outputs: 0..n, from: 0, k: 0, axes: vec![(k, 1, step)] };
-                let w_arg =
-                    self.packed_value(node, w, how, &contract, (ValueSteps { group: 0, output }, vec![all]))?;
+                let w_arg = self.packed_value(node, w, how, &contract, (ValueSteps { group: 0, output }, vec![all]))?;
                 (contract, w_arg)
             }
         };

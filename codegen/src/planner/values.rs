@@ -100,8 +100,7 @@ impl Planner<'_> {
         if let Some(&buffer) = self.packed_values.get(&(value, how.clone())) {
             return Some(Arg::Buffer(buffer, 0));
         }
-        let all: Vec<(Copy, i64, usize)> =
-            boxes.iter().flat_map(|piece| copies(contract, steps, piece)).collect();
+        let all: Vec<(Copy, i64, usize)> = boxes.iter().flat_map(|piece| copies(contract, steps, piece)).collect();
         if all.len() > MAX_BOXES {
             return None;
         }
@@ -164,7 +163,13 @@ impl Planner<'_> {
     }
 
     /// Appends copies into a buffer, each with where it begins in the value and in the buffer.
-    pub(super) fn pack_by(&mut self, node: NodeId, from: Arg, buffer: usize, all: Vec<(Copy, i64, usize)>) -> Option<Arg> {
+    pub(super) fn pack_by(
+        &mut self,
+        node: NodeId,
+        from: Arg,
+        buffer: usize,
+        all: Vec<(Copy, i64, usize)>,
+    ) -> Option<Arg> {
         let count = all.len();
         for (i, (copy, start, to)) in all.into_iter().enumerate() {
             let start = isize::try_from(start).ok()?;
@@ -202,8 +207,7 @@ fn copies(contract: &Contract, steps: Steps, piece: &WeightBox) -> Vec<(Copy, i6
             (tiles, steps.output * signed(width), signed(width * depth * 4)),
         ];
         let inner = piece.axes.iter().map(|&(count, k, step)| (count, step, signed(k * width * 4)));
-        let axes: Vec<(usize, i64, i64)> =
-            outer.into_iter().chain(inner).chain([(lanes, steps.output, 4)]).collect();
+        let axes: Vec<(usize, i64, i64)> = outer.into_iter().chain(inner).chain([(lanes, steps.output, 4)]).collect();
         let column = |pick: fn(&(usize, i64, i64)) -> i64| axes.iter().map(pick).collect::<Vec<i64>>();
         let extents: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
         let copy = Copy::new(&extents, &column(|axis| axis.1), &column(|axis| axis.2));

@@ -3,8 +3,8 @@
 //! One file a family of kernels; each turns a description with its shapes into a [`Schedule`]. `lower` makes
 //! machine code of it.
 
-pub(crate) mod contract;
 pub(crate) mod batch_norm;
+pub(crate) mod contract;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
 pub(crate) mod epilogue;
@@ -23,9 +23,9 @@ pub(crate) mod recurrent;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
+pub(crate) mod sweep;
 #[cfg(test)]
 mod testing;
-pub(crate) mod sweep;
 pub(crate) mod transpose;
 pub(crate) mod walk;
 pub(crate) mod weight_grad;

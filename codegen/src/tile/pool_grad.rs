@@ -106,8 +106,7 @@ impl PoolGrad {
     /// One window, from where the pointers are: what is left of dy goes to the first element that equals the
     /// maximum, nothing to the others.
     fn window(&self, w: &mut Writer, [rows, columns]: [&Run; 2], overlaps: bool) {
-        let taps: Vec<(usize, usize)> =
-            (0..rows.seen).flat_map(|i| (0..columns.seen).map(move |j| (i, j))).collect();
+        let taps: Vec<(usize, usize)> = (0..rows.seen).flat_map(|i| (0..columns.seen).map(move |j| (i, j))).collect();
         let [row, column] = [0, 1].map(|axis| signed(self.window[axis].dilation));
         let at = |s: Strides, (i, j): (usize, usize)| s.row * row * signed(i) + s.column * column * signed(j);
         let Some((&first, others)) = taps.split_first() else { return };

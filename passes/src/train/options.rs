@@ -94,6 +94,8 @@ pub enum BatchNormMode {
 }
 
 /// Inputs of layers that are dropped at random (Srivastava et al. 2014).
+///
+/// A dropout of an imported model, which does nothing at inference, is an `identity` node of its name.
 #[derive(Clone, Debug)]
 pub struct DropoutRule {
     /// The nodes whose first operand is dropped.

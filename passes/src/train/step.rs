@@ -84,14 +84,15 @@ pub fn differentiate(model: &Graph, options: &TrainOptions) -> Result<TrainStep,
     options.check()?;
     let mut model = model.clone();
     untie(&mut model);
+    options.check_selectors(&model)?;
     let mut builder = Builder::new(&model, options)?;
     builder.add_parameters()?;
     fold_shapes(&mut builder.graph)?;
     separate_activations(&mut builder.graph)?;
     builder.normalize_by_batch()?;
     builder.add_dropout()?;
-    let losses = builder.add_losses()?;
-    builder.add_updates(&losses)?;
+    let loss = builder.add_losses()?;
+    builder.add_updates(loss)?;
     builder.finish()
 }
 
@@ -112,6 +113,9 @@ impl TrainOptions {
         if self.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
             return wrong("the largest norm of gradients must be positive");
         }
+        if self.losses.iter().any(|term| !term.weight.is_finite() || term.weight == 0.0) {
+            return wrong("the weight of a loss must be a number other than 0");
+        }
         for term in &self.losses {
             match term.loss {
                 Loss::Distill { temperature } if temperature.is_nan() || temperature <= 0.0 => {
@@ -125,6 +129,23 @@ impl TrainOptions {
             }
         }
         Ok(())
+    }
+}
+
+impl TrainOptions {
+    /// # Errors
+    /// [`TrainError::Options`] for names that nothing in the model has: most likely typing errors.
+    fn check_selectors(&self, model: &Graph) -> Result<(), TrainError> {
+        let lassos = self.group_lasso.iter().map(|lasso| &lasso.regularizer);
+        let regularizers = self.weight_decay.iter().chain(&self.l1).chain(lassos);
+        let selectors = (self.dropout.iter().map(|rule| &rule.before))
+            .chain(self.rates.iter().map(|(selector, _)| selector))
+            .chain(regularizers.filter_map(|regularizer| regularizer.on.as_ref()));
+        let unmatched: Vec<&str> = selectors.flat_map(|selector| selector.unmatched(model)).collect();
+        if unmatched.is_empty() {
+            return Ok(());
+        }
+        Err(TrainError::Options(format!("no node matches {}", unmatched.join(", "))))
     }
 }
 
@@ -238,8 +259,10 @@ impl<'a> Builder<'a> {
             let mut places = [0; 2];
             for (k, statistic) in [mean, var].into_iter().enumerate() {
                 let (name, value) = self.take_constant(statistic.node)?;
+                // Where the model computes a statistic by arithmetic, folding it has left a constant of that name.
+                let origin = self.model.nodes().find(|&node| self.model.name(node) == name);
                 (running[k], places[k]) = self.resident(&name, value, Role::Statistic);
-                self.statistics.push((statistic.node, places[k]));
+                self.statistics.extend(origin.map(|origin| (origin, places[k])));
             }
             let mut e = Emit::gradient_of(&mut self.graph, node);
             let op = BatchNormTrain { eps, momentum: self.options.momentum };
@@ -253,10 +276,6 @@ impl<'a> Builder<'a> {
 
     fn add_dropout(&mut self) -> Result<(), TrainError> {
         for rule in &self.options.dropout {
-            let unmatched = rule.before.unmatched(self.model);
-            if !unmatched.is_empty() {
-                return Err(TrainError::Options(format!("dropout: no node matches {}", unmatched.join(", "))));
-            }
             for chosen in self.model.topo_order() {
                 let structural = matches!(self.model.op(chosen), Op::Const(_) | Op::Input(_) | Op::Return(_));
                 if structural || !rule.before.matches(self.model, chosen) {
@@ -341,10 +360,10 @@ impl<'a> Builder<'a> {
         graft(&mut self.graph, &teacher, &inputs)
     }
 
-    fn add_updates(&mut self, loss: &ValueId) -> Result<(), TrainError> {
+    fn add_updates(&mut self, loss: ValueId) -> Result<(), TrainError> {
         let read: Vec<ValueId> = self.trained.iter().map(|trained| trained.read).collect();
-        let found = gradients(&mut self.graph, *loss, &read)?;
-        let dtype = Emit::new(&mut self.graph, "loss").dtype(*loss)?;
+        let found = gradients(&mut self.graph, loss, &read)?;
+        let dtype = Emit::new(&mut self.graph, "loss").dtype(loss)?;
         let scalar = TensorType { dtype, shape: Vec::new() };
         let (rate, _) = self.input("learning_rate", scalar.clone(), Role::Rate);
         let corrections = self.options.optimizer.betas().map(|_| {
@@ -357,6 +376,11 @@ impl<'a> Builder<'a> {
             let (parameter, trained) = (&self.parameters[i], &self.trained[i]);
             let mut e = Emit::new(&mut self.graph, &parameter.name);
             let gradient = parameter.pull_back(&mut e, trained.value, gradient)?;
+            // A masked element gets no gradient, counts in no norm, and leaves its state at zero.
+            let gradient = match trained.mask {
+                Some(mask) => e.mul(gradient, mask)?,
+                None => gradient,
+            };
             wanted.push((i, gradient));
         }
         if wanted.is_empty() {
@@ -401,7 +425,7 @@ impl<'a> Builder<'a> {
         let options = self.options;
         let parameter = &self.parameters[i];
         let (name, model) = (parameter.name.clone(), self.model);
-        let Trained { value: w, mask, .. } = self.trained[i];
+        let w = self.trained[i].value;
         let applies = |of: &Option<Regularizer>| of.clone().filter(|r| r.applies(model, parameter));
         let (decay, l1) = (applies(&options.weight_decay), applies(&options.l1));
         let lasso: Vec<_> =
@@ -433,10 +457,6 @@ impl<'a> Builder<'a> {
         for lasso in lasso.iter().filter(|lasso| !lasso.regularizer.proximal) {
             let term = group_gradient(&mut e, w, lasso)?;
             g = e.add(g, term)?;
-        }
-        // A masked element gets no gradient, so its state stays zero as well.
-        if let Some(mask) = mask {
-            g = e.mul(g, mask)?;
         }
         let values: Vec<ValueId> = state.iter().map(|(value, _)| *value).collect();
         let (mut change, next) = options.optimizer.update(&mut e, g, &values, scalars)?;

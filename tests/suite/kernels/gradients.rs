@@ -45,8 +45,13 @@ fn convolutions_of_values() {
             }
             let what = format!("{n}×{c}×{h}×{w} → {o}, {group} groups, {kernel} {stride} {dilation} {pad}");
             let (strides, pads, dilations) = (vec![stride; 2], vec![pad; 4], vec![dilation; 2]);
-            let conv =
-                Conv { strides: strides.clone(), pads: pads.clone(), dilations: dilations.clone(), group, ..Conv::default() };
+            let conv = Conv {
+                strides: strides.clone(),
+                pads: pads.clone(),
+                dilations: dilations.clone(),
+                group,
+                ..Conv::default()
+            };
             let weights = [o, c / group, kernel, kernel];
             check(&what, Conv { act: Act::Relu, ..conv }, &[&[n, c, h, w], &weights, &[o]]);
 
@@ -190,7 +195,8 @@ fn sums_that_leave_an_axis() {
     for keepdims in [false, true] {
         let attrs = ReduceAttrs { axes: Some(vec![0, 2, 3]), keepdims };
         let name = format!("sum{keepdims}");
-        let sum = graph.add(&name, Op::Reduce(Reduce { kind: ReduceKind::Sum, attrs }), &[Some(double.into())]).unwrap();
+        let sum =
+            graph.add(&name, Op::Reduce(Reduce { kind: ReduceKind::Sum, attrs }), &[Some(double.into())]).unwrap();
         graph.add_result(&name, sum.into());
     }
     let mut rng = ChaCha8Rng::seed_from_u64(14);

@@ -108,7 +108,7 @@ fn losses_follow_their_formulas() {
     let (a, b) = z.split_at(3);
     let (first, second) = (a[1] - log_sum(a), b[0] - log_sum(b));
     let plain = LossTerm::of(Loss::CrossEntropy { smoothing: 0.0 });
-    let (value, terms) = loss(&[plain.clone()], &scores, labels.clone());
+    let (value, terms) = loss(std::slice::from_ref(&plain), &scores, labels.clone());
     let entropy = -(first + second) / 2.0;
     assert!((value - entropy).abs() < 1e-6 && terms == [value], "{value} {entropy}");
     // Of a softmax, the scores before it.

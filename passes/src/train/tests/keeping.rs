@@ -152,6 +152,10 @@ fn soft_thresholds_and_selections() {
     assert!(w.iter().zip(expected).all(|(w, expected)| (w - expected).abs() < 1e-6), "{w:?}");
     assert!(constant(&graph, "b").iter().all(|b| (b - 0.025).abs() < 1e-7));
 
+    let unknown = vec![(Selector::parse("c").unwrap(), 0.5)];
+    let refused = Trainer::new(&layer(SPARSE), &TrainOptions { rates: unknown, ..options.clone() }, &Interp);
+    assert_eq!(refused.err().map(|e| e.to_string()).as_deref(), Some("no node matches c"));
+
     let parameters = Selection { only: Some(Selector::parse("b").unwrap()), protect: None };
     let w = trained(SPARSE, &TrainOptions { parameters, ..options }, 2);
     assert_eq!(w, [0.5, 0.0, 0.0, -1.0, 0.0, 0.25, 0.0, 0.75]);

@@ -13,7 +13,6 @@ mod norm;
 mod pool;
 mod reduce;
 mod resample;
-mod rnn;
 
 use optc_ir::{NodeId, Op, ValueId};
 
@@ -48,6 +47,9 @@ impl Cx<'_> {
     }
 }
 
+/// Why a recurrent layer is refused.
+const RECURRENT: &str = "recurrent layers have no gradient yet; train only what comes after them";
+
 /// The gradients of the operands of a node.
 ///
 /// # Errors
@@ -59,7 +61,7 @@ pub(super) fn rule(e: &mut Emit<'_>, node: NodeId, of_results: &[Option<ValueId>
     let Some(dy) = of_results.first().copied().flatten() else {
         return match &op {
             Op::Split(split) => layout::split(e, &cx, split),
-            Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => rnn::rule(e, &op, &cx),
+            Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => Err(e.unsupported(RECURRENT)),
             _ => Err(e.unsupported("only its first result has a gradient")),
         };
     };
@@ -85,7 +87,7 @@ pub(super) fn rule(e: &mut Emit<'_>, node: NodeId, of_results: &[Option<ValueId>
         | Op::Mod(_) => elementwise::rule(e, &op, &cx, dy),
         Op::Conv(_) | Op::ConvTranspose(_) => conv::rule(e, &op, &cx, dy),
         Op::MatMul(_) | Op::Gemm(_) | Op::Linear(_) | Op::Einsum(_) => linear::rule(e, &op, &cx, dy),
-        Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => rnn::rule(e, &op, &cx),
+        Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => Err(e.unsupported(RECURRENT)),
         Op::BatchNorm(_)
         | Op::BatchNormTrain(_)
         | Op::InstanceNorm(_)
