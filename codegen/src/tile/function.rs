@@ -137,8 +137,9 @@ impl Function {
             Function::Cube | Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
             Function::Max | Function::Min | Function::HardSwish | Function::Sigmoid | Function::Tanh => 2,
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
-            Function::Erf => 5,
-            Function::Gelu | Function::Elu(_) => 6,
+            Function::Erf => 4,
+            Function::Gelu => 5,
+            Function::Elu(_) => 6,
             Function::ActGrad(act) => function_grad::temporaries(act),
         }
     }
@@ -430,25 +431,27 @@ pub(super) fn erf(w: &mut Writer, v: V) {
     const TAIL: [f32; 6] = [1.061_405_4, -1.453_152, 1.421_413_8, -0.284_496_72, 0.254_829_6, 0.0];
     const SERIES: [f32; 6] =
         [-0.000_854_83, 0.005_223_98, -0.026_866_17, 0.112_837_92, -0.376_126_4, std::f32::consts::FRAC_2_SQRT_PI];
-    let (t, p, decay) = (w.take(), w.take(), w.take());
+    let decay = w.take();
+    w.bin(Bin::Mul, decay, v, v);
+    w.un(Un::Neg, decay, decay);
+    exp_limited(w, decay);
+    let (t, p) = (w.take(), w.take());
     // t = 1 / (1 + a·|x|)
     w.un(Un::Abs, t, v);
     w.bin(Bin::Mul, t, t, 0.327_591_1);
     w.bin(Bin::Add, t, t, 1.0);
     with_number(w, 1.0, |w, one| w.bin(Bin::Div, t, one, t));
     polynomial(w, p, t, &TAIL);
-    w.bin(Bin::Mul, t, v, v);
-    w.un(Un::Neg, decay, t);
-    exp_limited(w, decay);
     w.bin(Bin::Mul, p, p, decay);
     with_number(w, 1.0, |w, one| w.bin(Bin::Sub, p, one, p));
     w.un(Un::Neg, decay, p);
     w.select(p, (Cmp::Less, v, 0.0), decay, p);
+    w.bin(Bin::Mul, t, v, v);
     polynomial(w, decay, t, &SERIES);
     w.bin(Bin::Mul, decay, decay, v);
     w.un(Un::Abs, t, v);
     w.select(v, (Cmp::Less, t, 0.5), decay, p);
-    w.drop(decay);
     w.drop(p);
     w.drop(t);
+    w.drop(decay);
 }

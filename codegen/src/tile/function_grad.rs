@@ -16,9 +16,8 @@ pub(super) fn temporaries(act: Act) -> usize {
         Act::None => 0,
         Act::Relu => 1,
         Act::Clip { .. } | Act::LeakyRelu { .. } | Act::HardSigmoid { .. } | Act::Tanh | Act::Sigmoid => 2,
-        Act::HardSwish => 3,
-        Act::Silu => 5,
-        Act::Gelu => 6,
+        Act::HardSwish | Act::Silu => 3,
+        Act::Gelu => 5,
     }
 }
 
@@ -69,9 +68,10 @@ pub(super) fn apply(w: &mut Writer, act: Act, d: V, from: Src) {
         }
         // With s = sigmoid(x): s + x·s·(1 − s).
         Act::Silu => {
-            let (s, x) = (w.take(), w.take());
+            let s = w.take();
             w.set(s, from);
             sigmoid(w, s);
+            let x = w.take();
             w.set(x, from);
             w.bin(Bin::Mul, x, x, s);
             let rest = w.take();

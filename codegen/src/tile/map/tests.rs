@@ -1,4 +1,6 @@
 use super::*;
+use optc_ir::op::Act;
+
 use crate::tile::testing::{GUARD, places, result, span};
 use crate::tile::walk::merged;
 
@@ -179,8 +181,54 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
                 x
             }
         }
+        Function::ActGrad(act) => x * derivative(act, o),
     }
 }
+
+/// The derivative of an activation, from its result where that says it, else from its operand.
+fn derivative(act: Act, o: f64) -> f64 {
+    let within = |lo: f64, hi: f64| f64::from(u8::from(lo < o && o < hi));
+    match act {
+        Act::None => 1.0,
+        Act::Relu => within(0.0, f64::INFINITY),
+        Act::Clip { lo, hi } => within(lo.into(), hi.into()),
+        Act::LeakyRelu { alpha } => {
+            if o > 0.0 {
+                1.0
+            } else {
+                alpha.into()
+            }
+        }
+        Act::Sigmoid => o * (1.0 - o),
+        Act::Tanh => 1.0 - o * o,
+        Act::HardSigmoid { alpha, .. } => within(0.0, 1.0) * f64::from(alpha),
+        Act::HardSwish if o <= -3.0 => 0.0,
+        Act::HardSwish if o >= 3.0 => 1.0,
+        Act::HardSwish => o / 3.0 + 0.5,
+        Act::Silu => {
+            let s = 1.0 / (1.0 + (-o).exp());
+            s + o * s * (1.0 - s)
+        }
+        Act::Gelu => {
+            let density = (-0.5 * o * o).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            0.5 * libm::erfc(-o * std::f64::consts::FRAC_1_SQRT_2) + o * density
+        }
+    }
+}
+
+const DERIVATIVES: [Function; 11] = [
+    Function::ActGrad(Act::None),
+    Function::ActGrad(Act::Relu),
+    Function::ActGrad(Act::Clip { lo: -1.5, hi: 2.0 }),
+    Function::ActGrad(Act::Clip { lo: 0.0, hi: f32::INFINITY }),
+    Function::ActGrad(Act::LeakyRelu { alpha: 0.1 }),
+    Function::ActGrad(Act::Sigmoid),
+    Function::ActGrad(Act::Tanh),
+    Function::ActGrad(Act::HardSigmoid { alpha: 0.2, beta: 0.5 }),
+    Function::ActGrad(Act::HardSwish),
+    Function::ActGrad(Act::Silu),
+    Function::ActGrad(Act::Gelu),
+];
 
 const UNARY: [Function; 25] = [
     Function::Abs,
@@ -267,8 +315,25 @@ fn every_function() {
 }
 
 #[test]
+fn every_derivative() {
+    // What the derivative follows from; the gradient it is multiplied by.
+    let o: Vec<f32> = (-400..=400).map(|i| i as f32 / 37.0).chain([30.0, -30.0]).collect();
+    for function in DERIVATIVES {
+        for x in [1.0, -2.5] {
+            let inputs = [(vec![x; o.len()], vec![4]), (o.clone(), vec![4])];
+            let y = results(&[o.len()], &[4], &inputs, &[(function, MapOther::Operand(1))]);
+            for (&o, y) in o.iter().zip(y) {
+                let expected = reference(function, x.into(), o.into());
+                let close = (f64::from(y) - expected).abs() <= 2e-6 * expected.abs().max(1.0);
+                assert!(close, "{function:?} of {x} at {o}: {y} instead of {expected}");
+            }
+        }
+    }
+}
+
+#[test]
 fn functions_take_the_temporaries_they_say() {
-    for function in UNARY.into_iter().chain(BINARY) {
+    for function in UNARY.into_iter().chain(BINARY).chain(DERIVATIVES) {
         let mut w = Writer::new(1, 1 + function.temporaries());
         let v = w.take();
         function.apply(&mut w, &[v], |_| Src::Splat(P(0).at(0)));
