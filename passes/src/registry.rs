@@ -141,6 +141,7 @@ pub static PASSES: &[PassInfo] = &[
         options: &[
             CRITERION,
             OptionInfo { key: "ratio", default: "0.5", help: "the fraction of channels removed" },
+            OptionInfo { key: "ratios", default: "", help: "[[layers, fraction], …]: other fractions for some" },
             OptionInfo {
                 key: "macs",
                 default: "",
@@ -159,6 +160,7 @@ pub static PASSES: &[PassInfo] = &[
                 help: "whether the weights that read a channel count, too",
             },
             ROUND_TO,
+            OptionInfo { key: "samples", default: "64", help: "for activation and apoz: the most samples to run" },
             ONLY,
             PROTECT,
         ],
@@ -247,7 +249,7 @@ pub static PASSES: &[PassInfo] = &[
 const CRITERION: OptionInfo = OptionInfo {
     key: "criterion",
     default: "l1",
-    help: "l1, l2, geometric-median, bn-scale or random: what importance is",
+    help: "l1, l2, geometric-median, bn-scale, activation, apoz or random: what importance is",
 };
 const ROUND_TO: OptionInfo =
     OptionInfo { key: "round-to", default: "1", help: "the channels left of a group are a multiple of this" };

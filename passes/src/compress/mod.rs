@@ -3,6 +3,7 @@
 //! Value passes change numbers and leave constants dense: zeros are the mask, equal values are the
 //! clusters. `prune-filters` and `scale-width` change structure. `encode-weights` changes the representation, last and exactly.
 
+mod activations;
 mod allocate;
 mod balance;
 mod bounded;
