@@ -30,6 +30,7 @@ pub use optc_passes as passes;
 pub mod cli;
 pub mod compiled;
 pub mod data;
+pub mod divergence;
 pub mod error;
 pub mod files;
 pub mod measure;

@@ -283,7 +283,9 @@ impl Run<'_, '_> {
             if self.manager.verify {
                 verify(graph).map_err(|errors| PassError::Broken { pass: pass.name(), errors })?;
             }
-            if !keeps_signature(&before.signature(), &graph.signature()) {
+            let (old, new) = (before.signature(), graph.signature());
+            let keeps = if pass.changes_types() { same_names(&old, &new) } else { keeps_signature(&old, &new) };
+            if !keeps {
                 return Err(PassError::Signature { pass: pass.name() });
             }
         }
@@ -298,6 +300,12 @@ fn keeps_signature(before: &Signature, after: &Signature) -> bool {
     before.inputs == after.inputs
         && before.results.len() == after.results.len()
         && before.results.iter().zip(&after.results).all(same_result)
+}
+
+/// Whether inputs and results have the same names in the same order.
+fn same_names(before: &Signature, after: &Signature) -> bool {
+    let names = |values: &[(String, Type)]| values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    names(&before.inputs) == names(&after.inputs) && names(&before.results) == names(&after.results)
 }
 
 #[cfg(test)]

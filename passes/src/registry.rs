@@ -1,6 +1,6 @@
 //! The one table of passes.
 
-use crate::compress::{ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleWidth};
+use crate::compress::{ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleResolution, ScaleWidth};
 use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;
@@ -177,6 +177,15 @@ pub static PASSES: &[PassInfo] = &[
             PROTECT,
         ],
         from_options: |o| Ok(Box::new(ScaleWidth::from_options(o)?)),
+    },
+    PassInfo {
+        name: "scale-resolution",
+        summary: "makes the network take smaller images",
+        options: &[
+            OptionInfo { key: "rho", default: "0.75", help: "the factor on the extents of images" },
+            OptionInfo { key: "round-to", default: "1", help: "the extents of images are multiples of this" },
+        ],
+        from_options: |o| Ok(Box::new(ScaleResolution::from_options(o)?)),
     },
     PassInfo {
         name: "prune-magnitude",

@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use optc_codegen::Vectors;
 use optc_passes::pipeline::PRESETS;
 
+pub use super::explain::ExplainArgs;
+pub use super::sensitivity::SensitivityArgs;
 use crate::compiled::BackendKind;
 
 /// An optimizing compiler for neural networks: ONNX in, a smaller and faster model out.
@@ -58,6 +60,10 @@ pub enum Command {
     Eval(EvalArgs),
     /// Measure how far the results of two models are apart
     Compare(CompareArgs),
+    /// Show which channels can be removed, what goes with them, and what stands in the way
+    Explain(ExplainArgs),
+    /// Measure what pruning each layer alone does to a model
+    Sensitivity(SensitivityArgs),
     /// Measure how fast a model runs
     Bench(BenchArgs),
     /// Dry run of compile: which passes fire where, and the sizes to expect; writes nothing

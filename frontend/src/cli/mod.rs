@@ -8,11 +8,13 @@ mod bench;
 mod compare;
 mod compile;
 mod eval;
+mod explain;
 mod inspect;
 mod list;
 mod measure;
 mod outputs;
 mod run;
+mod sensitivity;
 mod session;
 mod unpack;
 mod watch;
@@ -32,6 +34,8 @@ pub fn execute(cli: &Cli) -> Result<(), Error> {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Eval(args)) => eval::eval(args),
         Some(Command::Compare(args)) => compare::compare(args),
+        Some(Command::Explain(args)) => explain::explain(args),
+        Some(Command::Sensitivity(args)) => sensitivity::sensitivity(args),
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => compile::check(args),
         Some(Command::Unpack(args)) => unpack::unpack(args),

@@ -5,6 +5,7 @@
 
 mod build;
 mod json;
+pub(crate) mod plot;
 pub mod table;
 mod text;
 

@@ -22,7 +22,7 @@
 //!
 //! Lossy: the function changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use optc_ir::op::{Attr, AttrValue};
 use optc_ir::{Graph, NodeId};
@@ -39,7 +39,7 @@ use crate::selector::{Selection, Selector};
 const RATIO: f64 = 0.5;
 
 /// Samples measured on unless told otherwise.
-const SAMPLES: usize = 64;
+pub(super) const SAMPLES: usize = 64;
 
 /// Halvings of the interval in which the ratio for a target lies.
 const MAX_ROUNDS: usize = 10;
@@ -150,7 +150,7 @@ impl PruneFilters {
     }
 
     /// The groups that may be pruned. Says why others may not.
-    fn eligible(
+    pub(super) fn eligible(
         &self,
         graph: &Graph,
         groups: &ChannelGroups,
@@ -158,7 +158,7 @@ impl PruneFilters {
         cx: &mut PassCx<'_>,
     ) -> Vec<usize> {
         let measured = scorer.scores(&vec![false; groups.len()]);
-        let inner = inner(graph, groups);
+        let inner = groups.outer(graph);
         let mut eligible = Vec::new();
         for (i, group) in groups.groups.iter().enumerate() {
             let Some(&(made, slot, _)) = group.producers.first() else { continue };
@@ -170,7 +170,7 @@ impl PruneFilters {
                 let text = format!("{kept} of {total} channels stay: {} {}", graph.name(blocker.node), blocker.reason);
                 cx.missed(graph, made, text);
             }
-            if group.units.len() < 2 || inner.contains(&i) {
+            if group.units.len() < 2 || inner.contains_key(&i) {
                 continue;
             }
             if graph.constant_operand(made, slot).is_none() {
@@ -191,7 +191,7 @@ impl PruneFilters {
     }
 
     /// The units to remove, those that matter least first.
-    fn choose(
+    pub(super) fn choose(
         &self,
         graph: &Graph,
         groups: &ChannelGroups,
@@ -352,20 +352,6 @@ fn ratios(options: &mut Options) -> Result<Vec<(Selector, f64)>, OptionError> {
         _ => Err(options.invalid("ratios", EXPECTS)),
     };
     pairs.into_iter().map(pair).collect()
-}
-
-/// Groups of places within heads, or within the parts of a grouped convolution. Taking a fraction of both the
-/// heads and the places would take that fraction twice, so only the outer ones compete.
-fn inner(graph: &Graph, groups: &ChannelGroups) -> BTreeSet<usize> {
-    let mut inner = BTreeSet::new();
-    for &(node, slot, axis) in groups.groups.iter().flat_map(|group| &group.producers) {
-        let Some(axis) = graph.operand(node, slot).map(|weight| &groups.axes(weight)[axis]) else { continue };
-        for i in 0..axis.len() {
-            let Some((&first, rest)) = axis.at(i).split_first() else { continue };
-            inner.extend(rest.iter().map(|&unit| groups.group_of(unit)).filter(|&of| of != groups.group_of(first)));
-        }
-    }
-    inner
 }
 
 /// What a group is like: its layers by operator and by the extents of their kernels.

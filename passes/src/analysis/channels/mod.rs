@@ -17,6 +17,7 @@
 //! [`ChannelGroups::statistics`] says otherwise.
 
 mod edit;
+mod explain;
 mod flow;
 mod labels;
 mod layers;
@@ -30,8 +31,10 @@ use std::rc::Rc;
 
 use optc_ir::{Graph, NodeId, Op, ValueId};
 
+pub use explain::{Explanation, Limit, Place, Tie};
 pub use flow::{Flow, unpadded};
 pub use labels::Blocker;
+pub(crate) use movement::{Segment, segments, slices};
 pub use remove::{RemoveError, remove};
 
 use crate::pass::Analysis;
@@ -75,7 +78,7 @@ pub struct Group {
     /// The first reason why those can't, if there are any.
     pub blocker: Option<Blocker>,
     /// Weights whose rows make these channels: node, operand slot, axis.
-    pub producers: Vec<(NodeId, usize, usize)>,
+    pub producers: Vec<Made>,
 }
 
 /// The units of each index of an axis. An index goes if any of its units does.
@@ -147,7 +150,12 @@ pub struct ChannelGroups {
     parts: HashMap<NodeId, Rc<AxisUnits>>,
     group_of: Vec<u32>,
     statistics: Vec<Option<NodeId>>,
+    /// Every weight whose rows could make channels, and the first reason why some of them must stay.
+    makers: Vec<(Made, Option<Blocker>)>,
 }
+
+/// A weight whose rows make channels: node, operand slot, axis.
+type Made = (NodeId, usize, usize);
 
 impl ChannelGroups {
     /// How many units there are.
@@ -265,8 +273,11 @@ impl Analysis for ChannelGroups {
                 statistics[unit.index()].get_or_insert(node);
             }
         }
+        let mut makers = Vec::new();
         for (node, slot, axis) in std::mem::take(&mut trace.producers) {
             let Some(value) = graph.operand(node, slot) else { continue };
+            let labels = trace.axes.get(&value).and_then(|axes| axes.get(axis)).cloned();
+            makers.push(((node, slot, axis), labels.and_then(|axis| trace.blocker(&axis))));
             let made: HashSet<u32> =
                 axes[&value][axis].units.iter().map(|unit| finish.group_of[unit.index()]).collect();
             let mut made: Vec<u32> = made.into_iter().collect();
@@ -274,7 +285,7 @@ impl Analysis for ChannelGroups {
             made.into_iter().for_each(|group| finish.groups[group as usize].producers.push((node, slot, axis)));
         }
         let Finish { groups, group_of, distinct, .. } = finish;
-        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics }
+        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics, makers }
     }
 }
 

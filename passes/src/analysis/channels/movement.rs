@@ -19,15 +19,15 @@ const TIED: &str = "ties channels that can't go together";
 const MAX_REGROUPED: usize = 1 << 20;
 
 /// Neighbouring axes on both sides of a reshape that hold the same elements.
-pub(super) struct Segment {
-    pub(super) from: std::ops::Range<usize>,
-    pub(super) to: std::ops::Range<usize>,
+pub(crate) struct Segment {
+    pub(crate) from: std::ops::Range<usize>,
+    pub(crate) to: std::ops::Range<usize>,
 }
 
 /// The shortest segments from the end, as far as extents tell; then from the start. What lies between is
 /// left out. Equal products of the last extents mean equal positions, whatever comes before, and the same
 /// holds for the first extents since both sides have as many elements.
-pub(super) fn segments(from: &[Dim], to: &[Dim]) -> Vec<Segment> {
+pub(crate) fn segments(from: &[Dim], to: &[Dim]) -> Vec<Segment> {
     let mut found = Vec::new();
     let (mut a, mut b) = (0, 0);
     let (mut i, mut j) = (from.len(), to.len());
@@ -115,7 +115,7 @@ pub(super) fn range(n: usize, start: i64, end: i64, step: i64) -> Option<Vec<usi
 }
 
 /// What a `slice` keeps of each axis it cuts; `None` if that is not constant.
-pub(super) fn slices(graph: &Graph, node: NodeId) -> Option<Vec<(usize, Vec<usize>)>> {
+pub(crate) fn slices(graph: &Graph, node: NodeId) -> Option<Vec<(usize, Vec<usize>)>> {
     let shape = graph.ty(graph.operand(node, 0)?).shape()?;
     let (starts, ends) = (int_operand(graph, node, 1)?, int_operand(graph, node, 2)?);
     let axes = match graph.operand(node, 3) {

@@ -204,6 +204,12 @@ impl<'g> Trace<'g> {
         Some(())
     }
 
+    /// The first reason why an index of an axis must stay, if there is one.
+    pub(super) fn blocker(&mut self, axis: &Axis) -> Option<Blocker> {
+        let labels = self.labels.resolve_axis(axis).concat();
+        labels.into_iter().find_map(|label| self.labels.blocker(label)).or(axis.cause())
+    }
+
     // What rules are made of.
 
     /// A blocker at this node.
