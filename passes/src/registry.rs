@@ -1,6 +1,8 @@
 //! The one table of passes.
 
-use crate::compress::{ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleResolution, ScaleWidth};
+use crate::compress::{
+    ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleResolution, ScaleWidth,
+};
 use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;

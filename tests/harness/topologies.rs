@@ -6,9 +6,9 @@
 
 use optc_ir::op::{
     AveragePool, BatchNorm, Binary, Cast, Clip, Concat, Conv, ConvTranspose, DepthOrder, DepthToSpace,
-    DequantizeLinear, Einsum, Expand, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GroupNorm, Gru, Input, InstanceNorm,
-    LayerNorm, Linear, LpNorm, Lstm, MatMul, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind, Reshape, Resize, RmsNorm, Slice,
-    Softmax, SpaceToDepth, Split, Tile, Transpose, Unary, Unsqueeze, Where,
+    DequantizeLinear, Einsum, Expand, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GroupNorm, Gru, Input,
+    InstanceNorm, LayerNorm, Linear, LpNorm, Lstm, MatMul, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind, Reshape,
+    Resize, RmsNorm, Slice, Softmax, SpaceToDepth, Split, Tile, Transpose, Unary, Unsqueeze, Where,
 };
 use optc_ir::{Constant, DType, Data, Dim, Graph, Op, Tensor, Type, ValueId};
 use rand::seq::{IndexedRandom, SliceRandom};

@@ -4,10 +4,12 @@
     pip install onnx onnxruntime numpy
     cargo build --release
     tests/scripts/check_onnxruntime.py tests/models            # files or folders
+    tests/scripts/check_onnxruntime.py --prune 0.3 tests/models
     tests/scripts/check_onnxruntime.py --onnx-node-tests       # the node tests of the onnx package
 
 For a model: optc imports and re-exports it, onnx.checker (full_check) must accept the copy, and onnxruntime
-must give the same outputs for both, on seeded random inputs, to 1e-5 of the largest output. The node tests are
+must give the same outputs for both, on seeded random inputs, to 1e-5 of the largest output. With --prune, optc removes that fraction of the filters instead; onnxruntime must
+run the model that comes out, and give what optc gives for it. The node tests are
 re-exported the same way and compared on their own inputs; then each is run in optc's interpreter and compared
 with the outputs that come with it.
 
@@ -16,6 +18,7 @@ Exit status 1 if anything differs. What onnxruntime can't run is counted and not
 
 import argparse
 import collections
+import json
 import os
 import subprocess
 import sys
@@ -28,6 +31,8 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 TOLERANCE = 1e-5
+# Two runtimes add in different orders.
+PRUNED_TOLERANCE = 1e-4
 ELEMENT_TYPES = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(int16)": np.int16, "tensor(int8)": np.int8,
@@ -59,6 +64,7 @@ def run_optc(args):
         if "panicked" in message or done.returncode < 0:
             raise AssertionError(f"optc crashed: {message}")
         raise Refused(message)
+    return done.stdout
 
 
 def reexport(optc, model, copy):
@@ -180,13 +186,55 @@ def check_model(optc, path, seeds, bind, folder):
     return None
 
 
-def check_models(optc, paths, seeds, bind):
+def sizes(optc, model):
+    report = json.loads(run_optc([optc, "inspect", model, "--json"]))
+    return report["params"], report["macs"]
+
+
+def check_pruned(optc, path, ratio, seeds, bind, folder):
+    pruned = Path(folder) / path.name
+    run_optc([optc, path, "-p", f"simplify,prune-filters{{ratio={ratio}}}", "-o", pruned])
+    fault = check_copy(path, pruned)
+    if fault:
+        return fault
+    try:
+        theirs = session(pruned)
+    except Exception as error:
+        return f"onnxruntime refuses the pruned model: {str(error).splitlines()[0]}"
+    (params, macs), (params_left, macs_left) = sizes(optc, path), sizes(optc, pruned)
+    feed_file, result = Path(folder) / "x.npz", Path(folder) / "y.npz"
+    for extent in (1, 2, 32, 64, 128, 256, 512, 900):
+        try:
+            theirs.run(None, random_inputs(theirs, 0, extent, bind))
+            break
+        except Exception:
+            continue
+    else:
+        return "onnxruntime runs the pruned model on none of the extents tried"
+    worst = 0.0
+    for seed in range(seeds):
+        feed = random_inputs(theirs, seed, extent, bind)
+        np.savez(feed_file, **feed)
+        result.unlink(missing_ok=True)
+        run_optc([optc, "run", pruned, "--input", feed_file, "--output", result])
+        with np.load(result) as ours:
+            for info, expected in zip(theirs.get_outputs(), theirs.run(None, feed)):
+                d = distance(expected, ours[info.name])
+                if d is None or d > PRUNED_TOLERANCE:
+                    return f"{info.name} differs by {d}"
+                worst = max(worst, d)
+    left = f"{params_left / max(params, 1):.1%} of parameters, {macs_left / max(macs, 1):.1%} of MACs left"
+    print(f"ok       {path}  ({left}, largest difference {worst:.1e}, symbolic extents {extent})")
+    return None
+
+
+def check_models(optc, paths, check):
     files = sorted(f for p in paths for f in (Path(p).rglob("*.onnx") if Path(p).is_dir() else [Path(p)]))
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for path in files:
             try:
-                fault = check_model(optc, path, seeds, bind, folder)
+                fault = check(path, folder)
             except (Refused, AssertionError) as error:
                 fault = str(error)
             if fault:
@@ -310,6 +358,7 @@ def main():
     parser.add_argument("--optc", default=Path(__file__).resolve().parents[2] / "target/release/optc")
     parser.add_argument("--onnx-node-tests", action="store_true", help="check the cases of the onnx package")
     parser.add_argument("--seeds", type=int, default=3, help="random inputs a model")
+    parser.add_argument("--prune", type=float, metavar="RATIO", help="remove this fraction of the filters")
     parser.add_argument("--bind", action="append", default=[], metavar="NAME=N", help="extent of a symbol")
     parser.add_argument("-v", "--verbose", action="store_true", help="list every case, not only failures")
     args = parser.parse_args()
@@ -319,7 +368,11 @@ def main():
     if args.onnx_node_tests:
         failures = check_node_tests(args.optc, args.paths, args.verbose)
     else:
-        failures = check_models(args.optc, args.paths, args.seeds, bind)
+        def check(path, folder):
+            if args.prune is not None:
+                return check_pruned(args.optc, path, args.prune, args.seeds, bind, folder)
+            return check_model(args.optc, path, args.seeds, bind, folder)
+        failures = check_models(args.optc, args.paths, check)
     sys.exit(1 if failures else 0)
 
 

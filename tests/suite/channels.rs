@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use optc_ir::op::Binary;
 use optc_ir::{DType, Data, Graph, Interp, Op, Tensor, verify};
 use optc_passes::Analysis;
-use optc_passes::analysis::channels::{ChannelGroups, UnitId, remove};
+use optc_passes::analysis::channels::{Alignment, ChannelGroups, UnitId, remove};
 use optc_tests::case::round_trip;
 use optc_tests::compare::{Judge, Leeway, compare_within, result_names, run};
 use optc_tests::inputs::{InputSpec, random_inputs};
 use optc_tests::topologies::{random_topology, widened};
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -63,11 +64,15 @@ fn removed_channels_are_masked_channels() {
 fn holds(seed: u64, seen: &mut Seen) -> Result<(), String> {
     let graph = widened(&random_topology(seed))?;
     verify::verify(&graph).map_err(|e| e.to_string())?;
-    let groups = ChannelGroups::of(&graph);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // Convolutions by groups lose the channels at the same places of every group, or any.
+    let groups = match rng.random_bool(0.5) {
+        true => ChannelGroups::of(&graph),
+        false => ChannelGroups::aligned(&graph, &Alignment::with(&graph, |count, of| any_order(&mut rng, count, of))),
+    };
     seen.graphs += 1;
     seen.with_units += usize::from(!groups.is_empty());
     seen.units += groups.len();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let share = rng.random_range(0.1..1.0);
     let any: Vec<UnitId> = groups.units().filter(|_| rng.random_bool(share)).collect();
     // Whatever is chosen, the graph stays one.
@@ -91,6 +96,13 @@ fn holds(seed: u64, seen: &mut Seen) -> Result<(), String> {
     let leeway = Leeway { slack: RELATIVE / Judge::Rounding.tolerance(DType::F64), floor: 0.0 };
     let judged = compare_within(&result_names(&graph), &reference, &actual, Judge::Rounding, leeway);
     judged.map_err(|e| format!("{e}, without {exact:?}\n{pruned}"))
+}
+
+/// The channels of each group in any order.
+fn any_order(rng: &mut ChaCha8Rng, count: usize, groups: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.chunks_mut(count / groups).for_each(|group| group.shuffle(rng));
+    order
 }
 
 /// Zeros in place of units wherever they are summed over.

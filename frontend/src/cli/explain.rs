@@ -157,7 +157,7 @@ fn describe(graph: &Graph, groups: &ChannelGroups, model: String, node: Option<N
         node: graph.name(node).to_owned(),
         op: graph.op(node).name().to_owned(),
         reason: reason.map_or_else(
-            || "its channels are an axis of extent 1".to_owned(),
+            || "it has one channel".to_owned(),
             |blocker| format!("{} {}", graph.name(blocker.node), blocker.reason),
         ),
     });
@@ -181,9 +181,9 @@ fn group(graph: &Graph, groups: &ChannelGroups, id: usize) -> GroupRow {
         indices: place.indices,
     };
     let limit = |limit: &Limit| match limit {
-        Limit::Within(outer) => format!("each channel is one of the places within each of group {outer}, which goes"),
+        Limit::Within(outer) => format!("these are the places within each of group {outer}"),
         Limit::Parts(node, parts) => {
-            format!("{} convolves {parts} parts: whole ones go, or as many channels of each", graph.name(*node))
+            format!("{} works on {parts} parts: whole ones go, or as many channels of each", graph.name(*node))
         }
         Limit::Statistics(node) => format!("{} normalises over them: the rest changes with them", graph.name(*node)),
     };
@@ -215,7 +215,12 @@ fn page(report: &Report, node: &NodeRow, talk: &Talk) -> String {
     for (what, ids) in [("makes", &node.makes), ("reads", &node.reads)] {
         for row in report.groups.iter().filter(|row| ids.contains(&row.id)) {
             let title = format!("{what} group {}", row.id);
-            text += &format!("\n{}: {} channels, {} can be removed\n", talk.style.bold(&title), row.channels, row.removable);
+            text += &format!(
+                "\n{}: {} channels, {} can be removed\n",
+                talk.style.bold(&title),
+                row.channels,
+                row.removable
+            );
             text += &details(row, talk);
         }
     }
@@ -240,7 +245,8 @@ fn details(row: &GroupRow, talk: &Talk) -> String {
     list("tied by", row.tied_by.iter().map(reason).collect());
     list("read by", row.read_by.iter().map(place).collect());
     if !row.through.is_empty() {
-        let names: Vec<&str> = row.through.iter().map(String::as_str).take(if talk.verbose() { usize::MAX } else { 6 }).collect();
+        let names: Vec<&str> =
+            row.through.iter().map(String::as_str).take(if talk.verbose() { usize::MAX } else { 6 }).collect();
         let more = row.through.len() - names.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         list("runs through", vec![[format!("{}{more}", names.join(", ")), String::new()]]);

@@ -112,12 +112,7 @@ impl Runner<'_> {
     }
 
     /// How far the first results of a model are from the answers of another.
-    pub(super) fn divergence(
-        &self,
-        answers: &Answers,
-        graph: &Graph,
-        samples: &Samples,
-    ) -> Result<Divergence, Error> {
+    pub(super) fn divergence(&self, answers: &Answers, graph: &Graph, samples: &Samples) -> Result<Divergence, Error> {
         let fixed = samples.fixed_batch();
         let parts = self.run(&[graph], samples, |batch, results| {
             let mut divergence = Divergence::default();

@@ -177,6 +177,8 @@ pub struct Layer {
     pub bits_per_weight: Option<f64>,
     /// The empirical entropy of its constants: `Σ n·log₂(N/n)` over distinct values.
     pub entropy_bits: f64,
+    /// Estimated energy of one run, in pJ at 45 nm.
+    pub energy_pj: f64,
     /// Bytes of its constants as written to the `.optc`.
     pub coded_bytes: Option<u64>,
     /// Parameters of the layer of this name before compiling.

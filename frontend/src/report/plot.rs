@@ -59,7 +59,13 @@ impl Plot {
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)?;
-        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).label_style(("sans-serif", 13)).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .light_line_style(TRANSPARENT)
+            .label_style(("sans-serif", 13))
+            .draw()?;
         for (i, (line, name)) in self.lines.iter().zip(names).enumerate() {
             // Neighbouring layers are told apart by hue, and lines of the same hue by lightness.
             let hue = (i as f64 * 0.618_033_988_75).fract();
@@ -79,7 +85,11 @@ impl Plot {
 /// The end of a name that is too long.
 fn shortened(name: &str) -> String {
     let count = name.chars().count();
-    if count <= LETTERS { name.to_owned() } else { format!("…{}", name.chars().skip(count - LETTERS).collect::<String>()) }
+    if count <= LETTERS {
+        name.to_owned()
+    } else {
+        format!("…{}", name.chars().skip(count - LETTERS).collect::<String>())
+    }
 }
 
 /// A range with some room around the numbers.
@@ -98,10 +108,8 @@ mod tests {
 
     #[test]
     fn every_line_is_drawn_and_named() {
-        let line = |name: &str, ys: [f64; 3]| Line {
-            name: name.to_owned(),
-            points: (0..3).map(f64::from).zip(ys).collect(),
-        };
+        let line =
+            |name: &str, ys: [f64; 3]| Line { name: name.to_owned(), points: (0..3).map(f64::from).zip(ys).collect() };
         let lines = vec![line("first", [1.0, 0.5, f64::NAN]), line(&"long".repeat(20), [1.0, 1.0, 0.0])];
         let plot = Plot { title: "t < u".to_owned(), x: "removed (%)", y: "accuracy (%)", lines };
         let svg = plot.svg().unwrap();

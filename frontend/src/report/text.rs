@@ -198,6 +198,8 @@ pub fn layer_table(layers: &[Layer], style: Style, all: bool) -> String {
         column(after, Align::Right, 5, &|l| size(Some(l.stored_bytes))),
         column("in .optc", Align::Right, 1, &|l| l.coded_bytes.map(bytes).unwrap_or_default()),
         column("bits/weight", Align::Right, 4, &|l| l.bits_per_weight.map(|b| format!("{b:.2}")).unwrap_or_default()),
+        // Beside what passes changed there is no room for it; the total is in the summary.
+        column("energy", Align::Right, 6, &|l| if compiled { String::new() } else { energy(l.energy_pj) }),
         column("encoding", Align::Left, 3, &|l| l.encoding.clone()),
     ];
     columns.retain(|column| column.cells.iter().any(|cell| !cell.is_empty()));
@@ -263,6 +265,7 @@ fn sum(layers: &[&Layer]) -> Layer {
         sum.params += layer.params;
         sum.nonzero += layer.nonzero;
         sum.macs = sum.macs.saturating_add(layer.macs);
+        sum.energy_pj += layer.energy_pj;
         sum.stored_bytes += layer.stored_bytes;
         sum.coded_bytes = add(sum.coded_bytes, layer.coded_bytes);
         sum.stored_bytes_before = add(sum.stored_bytes_before, layer.stored_bytes_before);

@@ -15,7 +15,8 @@
 //! A channel is a unit of [`ChannelGroups`]: the channels of all layers of a residual stage, a head with its
 //! queries, keys and values. A fraction `p` of the channels is about `1 − (1 − p)²` of the weights. Of equal
 //! scores the one that comes first goes first. No group and no axis is emptied. Of heads and the places within
-//! them only heads go, and of the parts of a grouped convolution whole ones.
+//! them only heads go. Of a convolution by groups whole groups go, or as many channels of every group, whichever
+//! there are more of; of each group those that matter least, wherever they are.
 //!
 //! **Applies to** groups whose channels are made by constant floating-point weights. What blocks others is said,
 //! with the node that does.
@@ -29,7 +30,7 @@ use optc_ir::{Graph, NodeId};
 
 use super::importance::{Criterion, Scorer};
 use crate::analysis::Cost;
-use crate::analysis::channels::{ChannelGroups, Group, UnitId, remove, unshare};
+use crate::analysis::channels::{Alignment, ChannelGroups, Group, UnitId, remove, unshare};
 use crate::error::{OptionError, PassError};
 use crate::options::{Options, Written};
 use crate::pass::{Analysis, Effect, Pass, PassCx};
@@ -132,10 +133,9 @@ impl PruneFilters {
     pub(super) fn prune(&self, name: &'static str, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
         let mut work = graph.clone();
         unshare(&mut work);
-        let groups = ChannelGroups::of(&work);
+        let groups = self.groups(name, &work, cx)?;
         let fail = |message: String| PassError::Graph { pass: name, message };
-        let ranking = (self.criterion, self.consumers);
-        let scorer = Scorer::new(name, (&work, &groups), ranking, self.samples.unwrap_or(SAMPLES), cx)?;
+        let scorer = self.scorer(name, &work, &groups, cx)?;
         let eligible = self.eligible(&work, &groups, &scorer, cx);
         let chosen = match self.goal {
             Goal::Ratio(ratio) => self.choose(&work, &groups, &eligible, ratio, &scorer),
@@ -149,6 +149,30 @@ impl PruneFilters {
         Ok(())
     }
 
+    /// The groups of a graph, with the channels of convolutions by groups in the order of their scores.
+    pub(super) fn groups(
+        &self,
+        name: &'static str,
+        graph: &Graph,
+        cx: &PassCx<'_>,
+    ) -> Result<ChannelGroups, PassError> {
+        let by_place = ChannelGroups::of(graph);
+        let score = |free: &ChannelGroups| Ok(self.scorer(name, graph, free, cx)?.scores(&vec![false; free.len()]));
+        let alignment = Alignment::by::<PassError>(graph, &by_place, score)?;
+        Ok(if alignment.is_empty() { by_place } else { ChannelGroups::aligned(graph, &alignment) })
+    }
+
+    pub(super) fn scorer<'a>(
+        &self,
+        name: &'static str,
+        graph: &'a Graph,
+        groups: &'a ChannelGroups,
+        cx: &PassCx<'_>,
+    ) -> Result<Scorer<'a>, PassError> {
+        let ranking = (self.criterion, self.consumers);
+        Scorer::new(name, (graph, groups), ranking, self.samples.unwrap_or(SAMPLES), cx)
+    }
+
     /// The groups that may be pruned. Says why others may not.
     pub(super) fn eligible(
         &self,
@@ -158,7 +182,7 @@ impl PruneFilters {
         cx: &mut PassCx<'_>,
     ) -> Vec<usize> {
         let measured = scorer.scores(&vec![false; groups.len()]);
-        let inner = groups.outer(graph);
+        let instead = groups.instead(graph);
         let mut eligible = Vec::new();
         for (i, group) in groups.groups.iter().enumerate() {
             let Some(&(made, slot, _)) = group.producers.first() else { continue };
@@ -170,7 +194,7 @@ impl PruneFilters {
                 let text = format!("{kept} of {total} channels stay: {} {}", graph.name(blocker.node), blocker.reason);
                 cx.missed(graph, made, text);
             }
-            if group.units.len() < 2 || inner.contains_key(&i) {
+            if group.units.len() < 2 || instead.contains_key(&i) {
                 continue;
             }
             if graph.constant_operand(made, slot).is_none() {

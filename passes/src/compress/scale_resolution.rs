@@ -101,7 +101,8 @@ impl Pass for ScaleResolution {
             return Ok(());
         }
         if cx.data.is_some() {
-            let message = "the data are of the extents that the inputs have now: scale in a run without data".to_owned();
+            let message =
+                "the data are of the extents that the inputs have now: scale in a run without data".to_owned();
             return Err(PassError::Graph { pass: self.name(), message });
         }
         if let Err((node, message)) = infer(&mut work, graph) {
@@ -217,7 +218,8 @@ fn barrier(old: &Graph, new: &Graph, node: NodeId) -> Option<&'static str> {
         return None;
     }
     let known = |graph: &Graph| {
-        let value = |i| graph.ty(node.result(i)).shape().map_or(0, |s| s.iter().filter(|d| d.fixed().is_some()).count());
+        let value =
+            |i| graph.ty(node.result(i)).shape().map_or(0, |s| s.iter().filter(|d| d.fixed().is_some()).count());
         (0..graph.result_count(node)).map(value).sum::<usize>()
     };
     let constant = |slot: usize| old.operand(node, slot).is_some_and(|value| old.constant(value).is_some());
@@ -233,7 +235,8 @@ fn barrier(old: &Graph, new: &Graph, node: NodeId) -> Option<&'static str> {
                 let step = indices.get(1).zip(indices.first()).map_or(1, |(b, a)| b.saturating_sub(*a).max(1));
                 Some(indices.first().is_some_and(|&first| first < step) && indices.last()? + step >= extent)
             };
-            let cut = ranges.iter().filter(|(axis, _)| touched(0).contains(axis)).any(|range| whole(range) != Some(true));
+            let cut =
+                ranges.iter().filter(|(axis, _)| touched(0).contains(axis)).any(|range| whole(range) != Some(true));
             cut.then_some("cuts the image at fixed places")
         }
         Op::Gather(_) | Op::GatherNd(_) | Op::GatherElements(_) | Op::ScatterNd(_) | Op::ScatterElements(_)
@@ -256,7 +259,8 @@ fn barrier(old: &Graph, new: &Graph, node: NodeId) -> Option<&'static str> {
                 let Some(shape) = old.ty(value).shape() else { return false };
                 let from = rank - shape.len();
                 let moved = changed(value);
-                (0..shape.len()).any(|k| shape[k] != Dim::Fixed(1) && shrunk.contains(&(k + from)) && !moved.contains(&k))
+                (0..shape.len())
+                    .any(|k| shape[k] != Dim::Fixed(1) && shrunk.contains(&(k + from)) && !moved.contains(&k))
             };
             operands.iter().flatten().any(stays).then_some("combines the image with numbers for every place of it")
         }

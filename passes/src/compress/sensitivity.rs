@@ -3,12 +3,12 @@
 
 use optc_ir::Graph;
 
-use super::importance::{Criterion, Scorer};
+use super::importance::Criterion;
 use super::prune_filters::PruneFilters;
 use super::prune_magnitude::{PruneMagnitude, prunable};
-use crate::analysis::channels::{ChannelGroups, remove, unshare};
+use crate::analysis::channels::{remove, unshare};
 use crate::error::{OptionError, PassError};
-use crate::pass::{Analysis, PassCx};
+use crate::pass::PassCx;
 use crate::selector::Selection;
 
 /// In whose name errors are reported.
@@ -76,9 +76,9 @@ pub fn sweep<E: From<PassError>>(
         Sweep::Filters(Ranking(criterion)) => {
             let mut work = graph.clone();
             unshare(&mut work);
-            let groups = ChannelGroups::of(&work);
             let pass = PruneFilters::keeping(1.0, criterion, 1, selection.clone());
-            let scorer = Scorer::new(NAME, (&work, &groups), (criterion, false), super::prune_filters::SAMPLES, cx)?;
+            let groups = pass.groups(NAME, &work, cx)?;
+            let scorer = pass.scorer(NAME, &work, &groups, cx)?;
             let eligible = pass.eligible(&work, &groups, &scorer, cx);
             for (i, &group) in eligible.iter().enumerate() {
                 let mut names = groups.groups[group].producers.iter().map(|&(node, ..)| work.name(node).to_owned());
@@ -100,7 +100,9 @@ pub fn sweep<E: From<PassError>>(
             }
         }
         Sweep::Magnitude => {
-            let layers: Vec<_> = prunable(graph, selection);
+            let order = graph.topo_order();
+            let mut layers = prunable(graph, selection);
+            layers.sort_by_cached_key(|weight| order.iter().position(|&node| node == weight.layer()));
             for (i, weight) in layers.iter().enumerate() {
                 for (k, &ratio) in ratios.iter().enumerate() {
                     let mut pruned = graph.clone();

@@ -70,10 +70,11 @@ pub(super) fn rewrite(new: &mut Graph, old: &Graph, node: NodeId, cuts: &Cuts<'_
                 *size = cuts.axis(node.result(i), axis).map_or(*size, |cut| cut.kept.len());
             }
         }
-        Op::Reshape(_) if changed => return entries(new, old, node, &out, 0),
+        Op::Reshape(_) if changed => return entries(new, old, (node, 1), &out, 0),
+        Op::ConstantOfShape(_) if changed => return entries(new, old, (node, 0), &out, 0),
         Op::Expand(_) if changed => {
             let rank = old.operand(node, 1).and_then(|s| old.ty(s).as_tensor()?.numel()).unwrap_or(0);
-            return entries(new, old, node, &out, out.len().saturating_sub(rank));
+            return entries(new, old, (node, 1), &out, out.len().saturating_sub(rank));
         }
         Op::Resize(resize) if changed => {
             let axes = match &resize.axes {
@@ -169,10 +170,10 @@ fn last(out: &[Option<Cut>]) -> Option<usize> {
 }
 
 /// The entries of a shape operand, whose first one is for result axis `first`.
-fn entries(new: &mut Graph, old: &Graph, node: NodeId, out: &[Option<Cut>], first: usize) {
-    let Some(shape) = old.operand(node, 1) else { return };
+fn entries(new: &mut Graph, old: &Graph, (node, slot): (NodeId, usize), out: &[Option<Cut>], first: usize) {
+    let Some(shape) = old.operand(node, slot) else { return };
     let counts: Vec<_> = out[first..].iter().map(|cut| cut.as_ref().map(|cut| cut.kept.len())).collect();
-    set_entries(new, old, (node, 1), shape, &counts);
+    set_entries(new, old, (node, slot), shape, &counts);
 }
 
 /// Sets some elements of a vector of integers. Those that stand for an extent without naming it stay.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use optc_ir::{Graph, NodeId, Op, ValueId};
+use optc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
 use super::{AxisUnits, Blocker, ChannelGroups, Group};
 
@@ -32,10 +32,10 @@ pub struct Tie {
 /// What limits which channels of a group may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// The channels of each of these groups are heads, or parts of a grouped convolution, each made of one index
-    /// of this group and of others: only the outer of the two is pruned.
+    /// The channels of that group are heads, or parts of a grouped convolution, and those of this one the places
+    /// within them.
     Within(usize),
-    /// A grouped convolution loses whole parts, or as many channels of every part.
+    /// A convolution or normalisation by groups loses whole parts, or as many channels of every part.
     Parts(NodeId, usize),
     /// The node takes statistics over the channels, so that the others change when one goes.
     Statistics(NodeId),
@@ -104,7 +104,9 @@ impl ChannelGroups {
                 explanation.through.push(node);
             }
             if let Some(parts) = self.parts(node)
-                && (has(parts) || (results && !parts.is_fixed()))
+                && results
+                && !parts.is_fixed()
+                && !depthwise(graph, node, parts.len())
             {
                 explanation.limits.push(Limit::Parts(node, parts.len()));
             }
@@ -130,21 +132,26 @@ impl ChannelGroups {
         if units.len() < 2 {
             return Some("one channel must stay".to_owned());
         }
-        if let Some(outer) = self.outer(graph).get(&group).and_then(BTreeSet::first) {
-            return Some(format!("group {outer} goes instead, of which these are the places within"));
+        if let Some(other) = self.instead(graph).get(&group) {
+            return Some(format!("group {other} is pruned instead, with which these make up axes"));
         }
         let constant = graph.constant_operand(made, slot).is_some_and(|weight| weight.dtype().is_float());
         (!constant).then(|| format!("the weights of {} are no constant of floating-point numbers", graph.name(made)))
     }
 
-    /// Layers with weights none of whose channels can go, and why that is if a node is known to keep them.
+    /// Layers with weights none of whose channels can go, and why that is; `None` for those that have one channel.
     pub fn fixed_layers(&self, graph: &Graph) -> Vec<(NodeId, Option<Blocker>)> {
         let fixed = |&(node, slot, axis): &(NodeId, usize, usize)| {
             graph.operand(node, slot).is_some_and(|weight| self.axes(weight)[axis].is_fixed())
         };
+        let single = |&(node, slot, axis): &(NodeId, usize, usize)| {
+            let shape = graph.operand(node, slot).and_then(|weight| graph.ty(weight).shape());
+            shape.is_some_and(|shape| shape[axis] == Dim::Fixed(1))
+        };
         let mut layers: Vec<(NodeId, Option<Blocker>)> = Vec::new();
         for &(made, blocker) in &self.makers {
-            let (node, ..) = made;
+            let node = made.0;
+            let blocker = blocker.filter(|_| !single(&made));
             if fixed(&made) && !layers.iter().any(|(known, _)| *known == node) {
                 layers.push((node, blocker));
             }
@@ -161,9 +168,39 @@ impl ChannelGroups {
         counts.into_values().max().unwrap_or(0)
     }
 
+    /// Groups that are not pruned, and one that is in the place of each. Where axes are made of two groups, as of
+    /// heads and the places within them, taking a fraction of both would take that fraction twice. Of heads and
+    /// places whole heads go. Of the parts of a convolution and the places within them, what there is more of.
+    pub fn instead(&self, graph: &Graph) -> BTreeMap<usize, usize> {
+        let outer = self.outer(graph);
+        let convolutions = self.parts.iter().filter(|(node, _)| matches!(graph.op(**node), Op::Conv(_)));
+        let parts: BTreeSet<usize> = convolutions.flat_map(|(_, axis)| self.groups_of(axis)).collect();
+        let units = |group: usize| self.groups[group].units.len();
+        let mut inners: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (&inner, outers) in &outer {
+            outers.iter().for_each(|&outer| inners.entry(outer).or_default().push(inner));
+        }
+        let coarse = |group: &usize| {
+            let finer = |inner: &usize| units(*inner) > units(*group);
+            parts.contains(group) && !outer.contains_key(group) && inners[group].iter().all(finer)
+        };
+        let mut instead = BTreeMap::new();
+        for (&group, within) in &inners {
+            if coarse(&group) {
+                instead.insert(group, within[0]);
+            }
+        }
+        for (&inner, outers) in &outer {
+            if let Some(&stays) = outers.iter().find(|group| !coarse(group)) {
+                instead.insert(inner, stays);
+            }
+        }
+        instead
+    }
+
     /// For each group of places within heads, or within the parts of a grouped convolution, the groups of those
     /// heads and parts.
-    pub fn outer(&self, graph: &Graph) -> BTreeMap<usize, BTreeSet<usize>> {
+    fn outer(&self, graph: &Graph) -> BTreeMap<usize, BTreeSet<usize>> {
         let mut outer: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for &(node, slot, axis) in self.groups.iter().flat_map(|group| &group.producers) {
             let Some(axis) = graph.operand(node, slot).map(|weight| &self.axes(weight)[axis]) else { continue };
@@ -177,6 +214,12 @@ impl ChannelGroups {
         }
         outer
     }
+}
+
+/// Whether each part of a grouped operator is one channel, which no two parts share.
+fn depthwise(graph: &Graph, node: NodeId, parts: usize) -> bool {
+    let channels = graph.operand(node, 0).and_then(|x| graph.ty(x).shape()?.get(1)?.fixed());
+    channels == Some(parts)
 }
 
 /// Whether a node ties channels of a group together, and how.

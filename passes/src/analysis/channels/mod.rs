@@ -16,6 +16,7 @@
 //! types, and one that computes the same as before wherever the removed channels contributed zero, unless
 //! [`ChannelGroups::statistics`] says otherwise.
 
+mod align;
 mod edit;
 mod explain;
 mod flow;
@@ -31,6 +32,7 @@ use std::rc::Rc;
 
 use optc_ir::{Graph, NodeId, Op, ValueId};
 
+pub use align::{Alignment, Sides};
 pub use explain::{Explanation, Limit, Place, Tie};
 pub use flow::{Flow, unpadded};
 pub use labels::Blocker;
@@ -152,6 +154,9 @@ pub struct ChannelGroups {
     statistics: Vec<Option<NodeId>>,
     /// Every weight whose rows could make channels, and the first reason why some of them must stay.
     makers: Vec<(Made, Option<Blocker>)>,
+    /// Weights of convolutions by groups that are aligned, by their constant: the columns there are, and the units
+    /// of the input channels, each of which is a column of the rows of its group.
+    columns: HashMap<NodeId, (usize, Rc<AxisUnits>)>,
 }
 
 /// A weight whose rows make channels: node, operand slot, axis.
@@ -186,6 +191,12 @@ impl ChannelGroups {
     /// The groups of a grouped operator.
     pub(crate) fn parts(&self, node: NodeId) -> Option<&AxisUnits> {
         self.parts.get(&node).map(Rc::as_ref)
+    }
+
+    /// How many columns a weight has and the units of those of all groups of rows, if which go differs between them.
+    pub(crate) fn columns(&self, constant: NodeId) -> Option<(usize, &AxisUnits)> {
+        let (width, units) = self.columns.get(&constant)?;
+        (!units.is_fixed() && *width > 0).then_some((*width, units))
     }
 
     /// The first node that takes statistics over channels of this unit (a mean, a layer normalisation), so
@@ -227,7 +238,14 @@ impl ChannelGroups {
 
 impl Analysis for ChannelGroups {
     fn of(graph: &Graph) -> ChannelGroups {
-        let mut trace = Trace::of(graph);
+        ChannelGroups::aligned(graph, &Alignment::default())
+    }
+}
+
+impl ChannelGroups {
+    /// The groups of a graph in which channels of convolutions by groups go together in an order of their own.
+    pub fn aligned(graph: &Graph, alignment: &Alignment) -> ChannelGroups {
+        let mut trace = Trace::of(graph, alignment);
         let order = graph.topo_order();
         let values =
             || order.iter().flat_map(|&node| (0..graph.result_count(node).max(1)).map(move |i| node.result(i)));
@@ -267,6 +285,13 @@ impl Analysis for ChannelGroups {
                 parts.insert(*node, finish.axis(&mut trace, &axis));
             }
         }
+        let mut columns = HashMap::new();
+        for node in &order {
+            if let (Some(axis), Some(w)) = (trace.ranked.get(node).cloned(), graph.operand(*node, 1)) {
+                let width = graph.ty(w).shape().and_then(|shape| shape.get(1)?.fixed()).unwrap_or(0);
+                columns.insert(w.node, (width, finish.axis(&mut trace, &axis)));
+            }
+        }
         let mut statistics = vec![None; finish.group_of.len()];
         for (node, axis) in std::mem::take(&mut trace.statistics) {
             for unit in &finish.axis(&mut trace, &axis).units {
@@ -285,7 +310,7 @@ impl Analysis for ChannelGroups {
             made.into_iter().for_each(|group| finish.groups[group as usize].producers.push((node, slot, axis)));
         }
         let Finish { groups, group_of, distinct, .. } = finish;
-        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics, makers }
+        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics, makers, columns }
     }
 }
 

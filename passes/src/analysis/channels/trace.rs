@@ -10,6 +10,7 @@ use std::rc::Rc;
 use optc_ir::op::Unary;
 use optc_ir::{Dim, Graph, NodeId, Op, Type, ValueId};
 
+use super::align::Alignment;
 use super::labels::{Axis, Blocker, Labels};
 
 /// The longest axis whose indices are told apart.
@@ -56,12 +57,17 @@ pub(super) struct Trace<'g> {
     pub(super) statistics: Vec<(NodeId, Rc<Axis>)>,
     /// The groups of grouped convolutions and normalisations.
     pub(super) groups: HashMap<NodeId, Rc<Axis>>,
+    /// What goes together in convolutions by groups.
+    pub(super) alignment: &'g Alignment,
+    /// The labels of the places of the input channels of aligned convolutions.
+    pub(super) ranked: HashMap<NodeId, Rc<Axis>>,
 }
 
 /// The operands that say how an operator works and hold no channels.
 fn control(op: &Op) -> std::ops::Range<usize> {
     match op {
         Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::TopK(_) | Op::CumSum(_) | Op::Trilu(_) => 1..2,
+        Op::ConstantOfShape(_) => 0..1,
         Op::Clip(_) => 1..3,
         Op::Pad(_) | Op::Resize(_) => 1..4,
         Op::Slice(_) => 1..5,
@@ -74,7 +80,7 @@ const UNKNOWN: &str = "has an operand of unknown rank";
 
 impl<'g> Trace<'g> {
     /// Walks a graph.
-    pub(super) fn of(graph: &'g Graph) -> Trace<'g> {
+    pub(super) fn of(graph: &'g Graph, alignment: &'g Alignment) -> Trace<'g> {
         let mut trace = Trace {
             graph,
             labels: Labels::default(),
@@ -83,6 +89,8 @@ impl<'g> Trace<'g> {
             producers: Vec::new(),
             statistics: Vec::new(),
             groups: HashMap::new(),
+            alignment,
+            ranked: HashMap::new(),
         };
         for node in graph.topo_order() {
             trace.visit(node);
@@ -184,6 +192,7 @@ impl<'g> Trace<'g> {
             Op::Gather(gather) => self.gather(node, gather.axis)?,
             Op::Pad(pad) => self.pad(node, pad)?,
             Op::Expand(_) => self.expand(node)?,
+            Op::ConstantOfShape(_) => self.constant_of_shape(node)?,
             Op::Tile(_) => self.tile(node)?,
             Op::Resize(resize) => self.resize(node, resize)?,
             Op::DepthToSpace(d) => self.depth_to_space(node, d)?,
@@ -196,7 +205,6 @@ impl<'g> Trace<'g> {
             | Op::ScatterElements(_)
             | Op::ScatterNd(_)
             | Op::Size(_)
-            | Op::ConstantOfShape(_)
             | Op::Range(_)
             | Op::OneHot(_)
             | Op::NonZero(_) => return None,
