@@ -6,7 +6,8 @@
 //! padded convolution, unless `k` is zero.
 //!
 //! **Applies when**, at each place a unit ([`ChannelGroups`]) is summed over, its values or the weights they
-//! meet are zero, or can be absorbed, and no node takes statistics over it. At least one channel of every axis
+//! meet are zero, or can be absorbed, and no node takes statistics over it that depend on how many channels there
+//! are in another way than a mean or a root mean square does, which removal makes up for. At least one channel of every axis
 //! stays. Removal shows further channels that nobody reads, so it is repeated until there are none.
 //!
 //! Structural masks (filters of zeros) become a smaller network; zero weights of no structure are left alone.

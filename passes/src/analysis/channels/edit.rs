@@ -1,4 +1,9 @@
-//! What removal rewrites beside the elements of constants: attributes and operands that count channels.
+//! What removal rewrites beside the elements of constants: attributes and operands that count channels, and means
+//! over them.
+//!
+//! Of `C` channels let those that go be zero and `r·C` stay. A sum is the same without them, so a mean over those
+//! that stay is `1/r` of what it was: it is multiplied by `r`. By the same, `x/√(mean x² + ε)` is
+//! `r^−½·x/√(mean′ x² + ε/r)`, where `mean′` is over those that stay.
 
 use std::collections::HashMap;
 
