@@ -1,5 +1,6 @@
 //! What the suites share: case files, random inputs, comparison, and what every pass case must survive.
 
+pub mod architectures;
 pub mod case;
 pub mod compare;
 pub mod diff;

@@ -10,5 +10,6 @@ mod meta;
 mod onnx;
 mod passes;
 mod plans;
+mod tables;
 mod text;
 mod verify;
