@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use optc_ir::op::Binary;
 use optc_ir::{DType, Data, Graph, Interp, Op, Tensor, verify};
 use optc_passes::Analysis;
-use optc_passes::analysis::channels::{Alignment, ChannelGroups, UnitId, remove};
+use optc_passes::analysis::channels::{Alignment, Blocker, ChannelGroups, UnitId, remove, unshare};
 use optc_tests::case::round_trip;
 use optc_tests::compare::{Judge, Leeway, compare_within, result_names, run};
 use optc_tests::inputs::{InputSpec, random_inputs};
@@ -128,4 +128,39 @@ fn masked(graph: &Graph, groups: &ChannelGroups, units: &[UnitId]) -> Result<Gra
         masked.set_operand(contraction.node, contraction.slot, Some(zeroed.into()));
     }
     Ok(masked)
+}
+
+/// Layers of trained models all of whose channels must stay, and why. Every other convolution and linear layer can
+/// be pruned.
+const FIXED: [(&str, &[&str]); 6] = [
+    ("mnist_cntk.onnx", &["Times212: Times212 is a result of the graph"]),
+    ("espcn_x3.onnx", &["Conv_6: DepthToSpace_7 is a result of the graph"]),
+    (
+        "magika.onnx",
+        &[
+            "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/Dense_1/MatMul: jax2tf_get_logits_/pjit_get_logits_/truediv is a result of the graph",
+        ],
+    ),
+    ("plcmos_gru.onnx", &["Gemm_71: it has one channel"]),
+    ("ppocr_cls.onnx", &["MatMul@0: Softmax@0 normalises over this axis"]),
+    ("silero_vad_sequence.onnx", &["/recurrent/LSTM: h is an input of the graph", "/output/Conv: it has one channel"]),
+];
+
+#[test]
+fn what_keeps_channels_of_real_models_is_known() {
+    for (name, expected) in FIXED {
+        let mut model = optc::Model::load(optc_tests::root().join("models").join(name)).expect("the model is there");
+        model.simplify(0).expect("the passes run");
+        model.graph.gc();
+        unshare(&mut model.graph);
+        let groups = ChannelGroups::of(&model.graph);
+        let reason = |(node, blocker): (_, Option<Blocker>)| match blocker {
+            Some(blocker) => {
+                format!("{}: {} {}", model.graph.name(node), model.graph.name(blocker.node), blocker.reason)
+            }
+            None => format!("{}: it has one channel", model.graph.name(node)),
+        };
+        let fixed: Vec<String> = groups.fixed_layers(&model.graph).into_iter().map(reason).collect();
+        assert_eq!(fixed, expected, "{name}");
+    }
 }

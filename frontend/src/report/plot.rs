@@ -97,7 +97,7 @@ fn range(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     match high - low {
         width if width > 0.0 => (low - 0.02 * width, high + 0.02 * width),
-        width if width == 0.0 => (low - 0.5, high + 0.5),
+        0.0 => (low - 0.5, high + 0.5),
         _ => (0.0, 1.0),
     }
 }

@@ -73,13 +73,13 @@ fn known_target(graph: &Graph, node: NodeId) -> Option<(ValueId, Vec<i64>)> {
         return None;
     }
     let x = graph.operand(node, 0)?;
-    let from = shape(graph, x)?;
-    let own = |k: usize| k < from.len() && origin(graph, target, k) == Some((x, k));
+    let (from, to) = (shape(graph, x)?, graph.contents(target)?);
     // An extent of the operand itself is copied even if it has no name.
-    let to = graph.contents(target)?.iter().enumerate();
-    let to: Vec<SymInt> =
-        to.map(|(k, n)| if n.int().is_none() && own(k) { SymInt::Int(0) } else { n.clone() }).collect();
-    Some((x, target_of(from, &to)?))
+    let own = |k: usize| k < from.len() && origin(graph, target, k) == Some((x, k));
+    let copied = |(k, n): (usize, &SymInt)| if n.int().is_none() && own(k) { SymInt::Int(0) } else { n.clone() };
+    let target =
+        target_of(from, to).or_else(|| target_of(from, &to.iter().enumerate().map(copied).collect::<Vec<_>>()));
+    Some((x, target?))
 }
 
 /// The value whose extent along the axis given an element of a vector of integers is.

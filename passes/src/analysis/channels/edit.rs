@@ -60,7 +60,7 @@ pub(super) fn rewrite(new: &mut Graph, old: &Graph, node: NodeId, cuts: &Cuts<'_
             }
         }
         Op::Reduce(reduce) if reduce.kind == ReduceKind::Mean => {
-            let axes = x.and_then(|x| Some(reduce.attrs.resolved(old.ty(x).shape()?.len()).ok()?));
+            let axes = x.and_then(|x| reduce.attrs.resolved(old.ty(x).shape()?.len()).ok());
             let axes = axes.into_iter().flatten().filter_map(|axis| i64::try_from(axis).ok());
             let ratio = x.and_then(|x| remaining(old, x, cuts, axes, false));
             if let Some(ratio) = ratio {
