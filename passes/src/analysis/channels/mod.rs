@@ -6,6 +6,9 @@
 //! only go as a whole: the units. A residual stage has one unit per channel of all its convolutions.
 //! Contractions end a unit: the weights that read a channel go with it, and nothing behind them does.
 //!
+//! Of a convolution by groups, channels at the same place of every group go together, or those of the same rank in
+//! an order that an [`Alignment`] gives.
+//!
 //! Units that came out of the same axes are one [`Group`]. What can't be followed is never guessed: it blocks
 //! the channels it touches, and the group says which node was the first to.
 //!
