@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::ExecError;
 use crate::graph::Graph;
+use crate::step::{MovedStep, StepLayout};
 use crate::tensor::Tensor;
 
 /// A way to run graphs.
@@ -25,6 +26,18 @@ pub trait Backend: Sync {
     /// As [`Backend::compile`].
     fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
         self.compile(&graph)
+    }
+
+    /// Prepares a graph to run many times in a row, some of its inputs staying inside from run to run: the
+    /// parameters and the optimizer's state of a training step. A backend may keep them in its own memory and
+    /// layout; this form of it runs [`Backend::compile_owned`]'s executable and moves tensors.
+    ///
+    /// # Errors
+    /// As [`Backend::compile`], and if `residents` names inputs or results that do not exist, one twice, or a
+    /// result whose type is not the input's.
+    fn compile_step(&self, graph: Graph, residents: &[Resident]) -> Result<Box<dyn StepExecutable>, ExecError> {
+        let layout = StepLayout::new(&graph, residents)?;
+        Ok(Box::new(MovedStep::new(layout, self.compile_owned(graph)?)))
     }
 }
 
@@ -54,6 +67,42 @@ pub trait Executable: Send {
     /// # Errors
     /// As [`Executable::run`].
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError>;
+}
+
+/// An input of a graph that stays inside a [`StepExecutable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Which input, by its place in the signature.
+    pub input: usize,
+    /// The result that takes its place after each run, by its place in the signature; the input stays as it is
+    /// where there is none.
+    pub output: Option<usize>,
+}
+
+/// A graph ready to run many times, some of whose inputs stay inside; see [`Backend::compile_step`].
+///
+/// Until [`StepExecutable::set`] has given every resident a value, runs are errors.
+pub trait StepExecutable: Send {
+    /// Runs on the inputs that are not resident, in signature order, and returns the results that become no
+    /// resident's next value, in signature order. Residents have their next values afterwards; those they had if
+    /// the run fails.
+    ///
+    /// # Errors
+    /// [`ExecError`] if an input does not fit the signature, a resident has no value, or a node fails.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError>;
+
+    /// Gives a resident its value. `input` is its place in the signature of the graph.
+    ///
+    /// # Errors
+    /// [`ExecError::Signature`] if that input is not resident or the value is not of its type.
+    fn set(&mut self, input: usize, value: &Tensor) -> Result<(), ExecError>;
+
+    /// The value of a resident now. `input` is its place in the signature of the graph.
+    ///
+    /// # Errors
+    /// [`ExecError::Signature`] if that input is not resident or has no value yet; [`ExecError::Backend`] if it
+    /// can't be brought back.
+    fn get(&self, input: usize) -> Result<Tensor, ExecError>;
 }
 
 /// Checks that there is a tensor for each of so many results.

@@ -46,6 +46,7 @@ pub mod graph;
 pub mod interp;
 pub mod op;
 pub mod remark;
+pub mod step;
 pub mod tensor;
 pub mod text;
 pub mod types;
@@ -53,7 +54,7 @@ pub mod verify;
 
 pub use constant::{Constant, Encoding, Form, Packed, Pattern, PatternForm, QuantParams};
 pub use error::{ConstantError, EvalError, ExecError, ParseError, TypeError, VerifyError, VerifyErrors};
-pub use exec::{Backend, Executable, StepTime, check_results};
+pub use exec::{Backend, Executable, Resident, StepExecutable, StepTime, check_results};
 pub use graph::{Graph, NodeId, ValueId};
 pub use interp::Interp;
 pub use op::Op;

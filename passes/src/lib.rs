@@ -23,6 +23,7 @@ pub mod registry;
 mod rewrite;
 pub mod selector;
 pub mod simplify;
+pub mod train;
 
 pub use data::{DataError, Dataset};
 pub use differential::{random_inputs, relative_error, tolerance};

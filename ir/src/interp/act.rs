@@ -1,5 +1,7 @@
 //! Activations on `f64`, those that operators carry among them.
 
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use crate::op::Act;
 
 /// The activation of one number. NaN stays NaN, as in the elementwise operators of the same names.
@@ -16,6 +18,55 @@ pub(super) fn activate(act: Act, x: f64) -> f64 {
         Act::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
         Act::Silu => x * sigmoid(x),
         Act::Gelu => gelu(x),
+    }
+}
+
+/// The derivative of an activation from its operand; at corners that of the flat side.
+pub(super) fn act_derivative(act: Act, x: f64) -> f64 {
+    match act {
+        Act::LeakyRelu { alpha } => {
+            if x > 0.0 {
+                1.0
+            } else {
+                f64::from(alpha)
+            }
+        }
+        // x/6 + 1/2 plus x times its slope of 1/6, where that is between 0 and 1.
+        Act::HardSwish if x <= -3.0 => 0.0,
+        Act::HardSwish if x >= 3.0 => 1.0,
+        Act::HardSwish => x / 3.0 + 0.5,
+        Act::Silu => {
+            let s = sigmoid(x);
+            s * (1.0 + x * (1.0 - s))
+        }
+        // Φ(x) + x·φ(x)
+        Act::Gelu => {
+            let density = (-0.5 * x * x).exp() * 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+            0.5 * libm::erfc(-x * FRAC_1_SQRT_2) + x * density
+        }
+        act => act_derivative_by_result(act, activate(act, x)),
+    }
+}
+
+/// The derivative of an activation from its result, where [`Act::grad_by_result`]; at corners that of the flat
+/// side.
+pub(super) fn act_derivative_by_result(act: Act, y: f64) -> f64 {
+    let within = |lo: f64, hi: f64, slope: f64| if y > lo && y < hi { slope } else { 0.0 };
+    match act {
+        Act::None => 1.0,
+        Act::Relu => f64::from(u8::from(y > 0.0)),
+        Act::Clip { lo, hi } => within(lo.into(), hi.into(), 1.0),
+        Act::LeakyRelu { alpha } => {
+            if y > 0.0 {
+                1.0
+            } else {
+                f64::from(alpha)
+            }
+        }
+        Act::Sigmoid => y * (1.0 - y),
+        Act::Tanh => 1.0 - y * y,
+        Act::HardSigmoid { alpha, .. } => within(0.0, 1.0, alpha.into()),
+        Act::HardSwish | Act::Silu | Act::Gelu => unreachable!("the result does not say the derivative"),
     }
 }
 
@@ -36,7 +87,7 @@ pub(super) fn softplus(x: f64) -> f64 {
 
 /// x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; by the complement, which keeps its digits far below zero.
 pub(super) fn gelu(x: f64) -> f64 {
-    x * 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+    x * 0.5 * libm::erfc(-x * FRAC_1_SQRT_2)
 }
 
 /// min(max(x, lo), hi), but NaN for NaN; `f64::clamp` panics where lo > hi.

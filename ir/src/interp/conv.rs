@@ -151,6 +151,38 @@ impl Nest {
         }
         y
     }
+
+    /// `Σ x·dy` for every element of the kernel, over samples and window positions.
+    pub(super) fn weight_sums<T: Copy + Into<f64>>(&self, x: &[T], dy: &[T]) -> Vec<f64> {
+        let channels = self.group * self.outputs;
+        let mut w = vec![0.0; channels * self.inputs * self.w_plane];
+        for n in 0..self.batch {
+            for (i, w) in w.chunks_exact_mut(self.w_plane).enumerate() {
+                let (o, c) = (i / self.inputs, i % self.inputs);
+                let c = o / self.outputs * self.inputs + c;
+                let dy = &dy[(n * channels + o) * self.y_plane..][..self.y_plane];
+                let x = &x[(n * self.group * self.inputs + c) * self.x_plane..][..self.x_plane];
+                correlate(&self.axes, w, x, dy);
+            }
+        }
+        w
+    }
+}
+
+fn correlate<T: Copy + Into<f64>>(axes: &[Axis], w: &mut [f64], x: &[T], y: &[T]) {
+    let Some((axis, inner)) = axes.split_first() else { return };
+    for (tap, w) in axis.taps.iter().zip(w.chunks_exact_mut(axis.w_size)) {
+        if inner.is_empty() {
+            let (x, y) = (x[tap.x..].iter().step_by(axis.x_step), y[tap.y..].iter().step_by(axis.y_step));
+            w[0] += x.zip(y).take(tap.count).map(|(&x, &y)| x.into() * y.into()).sum::<f64>();
+            continue;
+        }
+        for i in 0..tap.count {
+            let x = &x[(tap.x + i * axis.x_step) * axis.x_size..];
+            let y = &y[(tap.y + i * axis.y_step) * axis.y_size..];
+            correlate(inner, w, x, y);
+        }
+    }
 }
 
 fn accumulate<T: Copy + Into<f64>>(axes: &[Axis], w: &[T], x: &[T], y: &mut [f64]) {

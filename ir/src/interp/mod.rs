@@ -9,6 +9,7 @@ mod conv;
 mod einsum;
 mod element;
 mod elementwise;
+mod grad;
 mod linear;
 mod norm;
 mod pool;
@@ -154,6 +155,9 @@ pub fn eval(op: &Op, operands: &[Option<&Tensor>]) -> Result<Vec<Tensor>, EvalEr
         | Op::QLinearMatMul(_)
         | Op::ConvInteger(_)
         | Op::MatMulInteger(_) => quant::eval(op, &cx)?,
+        Op::ConvWeightGrad(_) | Op::MaxPoolGrad(_) | Op::BatchNormTrain(_) | Op::BatchNormGrad(_) | Op::ActGrad(_) => {
+            grad::eval(op, &cx)?
+        }
     };
     debug_assert!(results.len() == infer::result_count(op), "{} gave {} results", op.name(), results.len());
     Ok(results)

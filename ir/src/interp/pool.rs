@@ -143,12 +143,7 @@ fn max_pool(x: &Tensor, axes: &[WindowAxis], column_major: bool) -> (Data, Vec<i
     let (mut values, mut indices) = (Vec::new(), Vec::new());
     for (n, plane) in planes(&x.data().to_f64(), axes).enumerate() {
         for place in &places {
-            let mut best: Option<usize> = None;
-            visit(&place.spans, 0, &mut |i| {
-                if best.is_none_or(|at| plane[i] > plane[at] || (plane[i].is_nan() && !plane[at].is_nan())) {
-                    best = Some(i);
-                }
-            });
+            let best = first_maximum(plane, place);
             values.push(best.map_or(lowest, |i| plane[i]));
             indices.push(best.map_or(-1, |i| {
                 let within = if column_major { column_index(i, axes) } else { i };
@@ -157,6 +152,34 @@ fn max_pool(x: &Tensor, axes: &[WindowAxis], column_major: bool) -> (Data, Vec<i
         }
     }
     (Data::from_f64(x.dtype(), values), indices)
+}
+
+/// Where in a plane the first maximum of a window is, NaN being larger than any number; `None` if the window
+/// sees nothing.
+fn first_maximum(plane: &[f64], place: &Place) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    visit(&place.spans, 0, &mut |i| {
+        if best.is_none_or(|at| plane[i] > plane[at] || (plane[i].is_nan() && !plane[at].is_nan())) {
+            best = Some(i);
+        }
+    });
+    best
+}
+
+/// The gradient of a maximum over windows: each element of `dy` added to where the maximum of its window is.
+pub(super) fn max_pool_grad(x: &Tensor, dy: &Tensor, axes: &[WindowAxis]) -> Vec<f64> {
+    let places = places(axes);
+    let x = x.data().to_f64();
+    let mut dx = vec![0.0; x.len()];
+    let mut dy = dy.data().to_f64().into_iter();
+    for (n, plane) in planes(&x, axes).enumerate() {
+        for (place, dy) in places.iter().zip(&mut dy) {
+            if let Some(i) = first_maximum(plane, place) {
+                dx[n * plane.len() + i] += dy;
+            }
+        }
+    }
+    dx
 }
 
 /// The column-major index of the element with row-major index `i`.

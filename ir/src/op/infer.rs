@@ -314,7 +314,8 @@ pub fn result_count(op: &Op) -> usize {
         Op::Return(_) => 0,
         Op::Opaque(o) => o.results.len(),
         Op::Split(s) => s.sizes.len(),
-        Op::Lstm(_) | Op::DynamicQuantizeLinear(_) => 3,
+        Op::BatchNormTrain(_) => 5,
+        Op::Lstm(_) | Op::DynamicQuantizeLinear(_) | Op::BatchNormGrad(_) => 3,
         Op::Gru(_) | Op::Rnn(_) | Op::MaxPool(_) | Op::TopK(_) => 2,
         _ => 1,
     }
@@ -447,6 +448,11 @@ fn rule(op: &Op, args: &Args<'_>) -> Result<Vec<Type>, TypeError> {
         Op::QLinearMatMul(a) => types(a.infer(args)),
         Op::ConvInteger(a) => types(a.infer(args)),
         Op::MatMulInteger(a) => types(a.infer(args)),
+        Op::ConvWeightGrad(a) => types(a.infer(args)),
+        Op::MaxPoolGrad(a) => types(a.infer(args)),
+        Op::BatchNormTrain(a) => types(a.infer(args)),
+        Op::BatchNormGrad(a) => types(a.infer(args)),
+        Op::ActGrad(a) => types(a.infer(args)),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod conv;
 pub mod einsum;
 pub mod elementwise;
 mod expect;
+pub mod grad;
 pub mod infer;
 pub mod linear;
 pub mod norm;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 pub use attr::{Attr, AttrValue, Attrs};
 pub use conv::*;
 pub use elementwise::*;
+pub use grad::*;
 pub use infer::{Operand, SymInt};
 pub use linear::*;
 pub use norm::*;
@@ -243,4 +245,10 @@ ops! {
     QLinearMatMul "qlinear_matmul" [a a_scale a_zero b b_scale b_zero y_scale y_zero] "matrix product of codes to codes",
     ConvInteger "conv_integer" [x w ?x_zero ?w_zero] "convolution of codes to i32",
     MatMulInteger "matmul_integer" [a b ?a_zero ?b_zero] "matrix product of codes to i32",
+
+    ConvWeightGrad "conv_weight_grad" [x dy] "gradient of a convolution's kernel",
+    MaxPoolGrad "max_pool_grad" [x dy] "gradient of a maximum over windows",
+    BatchNormTrain "batch_norm_train" [x scale b mean var] "normalisation by the batch; results: y, running mean and variance, batch mean and 1/σ",
+    BatchNormGrad "batch_norm_grad" [x dy scale mean inv_std] "gradients of batch_norm_train; results: dx, dscale, dbias",
+    ActGrad "act_grad" [v dy] "gradient of an activation, from its result or its operand",
 }

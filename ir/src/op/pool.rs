@@ -91,7 +91,7 @@ macro_rules! windowed {
 windowed! { MaxPool AveragePool LpPool }
 
 /// The shape of a pool of `x` (`[N, C, spatial…]`).
-fn pooled(x: &TensorType, window: &Window<'_>) -> Result<Vec<Dim>, TypeError> {
+pub(super) fn pooled(x: &TensorType, window: &Window<'_>) -> Result<Vec<Dim>, TypeError> {
     let (outer, spatial) = split(x)?;
     let out = window.out_shape(spatial)?;
     if window.auto_pad == AutoPad::Explicit {

@@ -255,6 +255,11 @@ pub(crate) fn macs(graph: &Graph, node: NodeId, symbols: &mut Vec<String>) -> u6
         // Every output element is a sum over the window and the channels of its group.
         Op::Conv(_) | Op::ConvInteger(_) => window(shape(1), symbols).saturating_mul(out(symbols)),
         Op::QLinearConv(_) => window(shape(3), symbols).saturating_mul(out(symbols)),
+        // Every element of `dy` meets the window and the channels of its group, as in the convolution.
+        Op::ConvWeightGrad(_) => {
+            let window = graph.ty(node).shape().map_or(0, |w| product(w.get(1..).unwrap_or_default(), symbols));
+            window.saturating_mul(shape(1).map_or(0, |dy| product(dy, symbols)))
+        }
         // Every input element is spread over the window and the channels of its group.
         Op::ConvTranspose(_) => {
             let spread = window(shape(1), symbols);

@@ -132,5 +132,8 @@ pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {
         | Op::DynamicQuantizeLinear(_)
         | Op::QLinearMatMul(_)
         | Op::MatMulInteger(_) => quant::export(op, t),
+        Op::ConvWeightGrad(_) | Op::MaxPoolGrad(_) | Op::BatchNormTrain(_) | Op::BatchNormGrad(_) | Op::ActGrad(_) => {
+            Err(t.inexpressible("an operator of training graphs, which ONNX has not"))
+        }
     }
 }

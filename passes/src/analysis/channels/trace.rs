@@ -208,6 +208,12 @@ impl<'g> Trace<'g> {
             | Op::Range(_)
             | Op::OneHot(_)
             | Op::NonZero(_) => return None,
+            // Training graphs are not compressed; the graphs that come of training are.
+            Op::ConvWeightGrad(_)
+            | Op::MaxPoolGrad(_)
+            | Op::BatchNormTrain(_)
+            | Op::BatchNormGrad(_)
+            | Op::ActGrad(_) => return None,
         }
         Some(())
     }
