@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, TensorType, check_results, interp};
+use optc_ir::{EvalError, ExecError, Executable, Graph, Resident, StepTime, Tensor, TensorType, check_results, interp};
 
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
@@ -42,6 +42,8 @@ pub(crate) struct JitExecutable {
     /// Its inputs alone where all their shapes are fixed.
     graph: Graph,
     target: Target,
+    /// Inputs that stay from run to run.
+    residents: Vec<Resident>,
     team: Team,
     compiled: Vec<(Vec<Vec<usize>>, Compiled)>,
     packed: Packed,
@@ -171,13 +173,23 @@ impl Job for Calls {
 
 impl JitExecutable {
     pub(crate) fn new(graph: Graph, target: Target) -> Result<JitExecutable, ExecError> {
+        JitExecutable::with_residents(graph, target, &[])
+    }
+
+    /// With inputs that stay from run to run.
+    pub(crate) fn with_residents(
+        graph: Graph,
+        target: Target,
+        residents: &[Resident],
+    ) -> Result<JitExecutable, ExecError> {
         if !target.vectors.run_here() {
             let (wanted, host) = (target.vectors, Vectors::of_host());
             return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
         }
         let team = Team::new(target.threads)?;
-        let mut executable =
-            JitExecutable { graph: Graph::new(""), target, team, compiled: Vec::new(), packed: Packed::default() };
+        let residents = residents.to_vec();
+        let (compiled, packed) = (Vec::new(), Packed::default());
+        let mut executable = JitExecutable { graph: Graph::new(""), target, residents, team, compiled, packed };
         let fixed = |&node| graph.ty(node).as_tensor().and_then(TensorType::fixed_shape);
         match graph.inputs().iter().map(fixed).collect::<Option<_>>() {
             Some(shapes) => {
@@ -194,7 +206,7 @@ impl JitExecutable {
 
     /// Compiles a graph whose inputs have these shapes; the index of what comes of it.
     fn compile(&mut self, graph: Graph, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        let planned = planner::plan(&graph, &self.target)?;
+        let planned = planner::plan(&graph, &self.target, &self.residents)?;
         // Constants that nobody else has go as they are packed.
         drop(graph);
         let compiled = Compiled::new(planned, &self.target, &mut self.packed)?;
@@ -203,6 +215,74 @@ impl JitExecutable {
         }
         self.compiled.push((shapes, compiled));
         Ok(self.compiled.len() - 1)
+    }
+
+    /// The index of the compiled form for inputs of these shapes and of the types of the graph.
+    pub(crate) fn compiled_for(&mut self, shapes: &[Vec<usize>]) -> Result<usize, ExecError> {
+        match self.compiled.iter().position(|(known, _)| known == shapes) {
+            Some(index) => Ok(index),
+            None => self.compile(plan::with_shapes(&self.graph, shapes)?, shapes.to_vec()),
+        }
+    }
+
+    /// Stores an input of a compiled form.
+    pub(crate) fn put(&mut self, index: usize, input: usize, value: &Tensor) {
+        let Compiled { plan, values, .. } = &mut self.compiled[index].1;
+        values.put(plan, &plan.inputs[input], Cow::Borrowed(value));
+    }
+
+    /// An input of a compiled form, as it is now.
+    pub(crate) fn get(&self, index: usize, input: usize) -> Result<Tensor, ExecError> {
+        let Compiled { plan, values, .. } = &self.compiled[index].1;
+        Ok(values.get(plan, &plan.inputs[input])?.into_owned())
+    }
+
+    /// A result of a compiled form.
+    pub(crate) fn result(&self, index: usize, output: usize) -> Result<Tensor, ExecError> {
+        let Compiled { plan, values, .. } = &self.compiled[index].1;
+        Ok(values.get(plan, &plan.results[output])?.into_owned())
+    }
+
+    /// Gives residents their next values, as far as they have not been computed in their places.
+    pub(crate) fn carry(&mut self, index: usize) -> Result<(), ExecError> {
+        let Compiled { plan, values, .. } = &mut self.compiled[index].1;
+        plan.moves.iter().try_for_each(|(from, to)| values.carry(plan, from, to))
+    }
+
+    /// Runs all steps of a compiled form.
+    pub(crate) fn run_stages(&mut self, index: usize) -> Result<(), ExecError> {
+        let compiled = &mut self.compiled[index].1;
+        for i in 0..compiled.stages.len() {
+            match &compiled.stages[i] {
+                Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
+                Stage::Host(step) => compiled.on_host(*step)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// [`JitExecutable::run_stages`], timing each step.
+    pub(crate) fn time_stages(&mut self, index: usize) -> Result<Vec<StepTime>, ExecError> {
+        let compiled = &mut self.compiled[index].1;
+        let mut times = Vec::new();
+        for i in 0..compiled.stages.len() {
+            match &compiled.stages[i] {
+                Stage::Kernels(first, calls) => {
+                    self.team.run(calls, calls.next_run(true));
+                    let ends = calls.ends();
+                    let begins = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
+                    for (call, (begin, &end)) in begins.zip(&ends).enumerate() {
+                        times.push(compiled.step_time(first + call, end.saturating_sub(begin)));
+                    }
+                }
+                Stage::Host(step) => {
+                    let (step, start) = (*step, Instant::now());
+                    compiled.on_host(step)?;
+                    times.push(compiled.step_time(step, start.elapsed()));
+                }
+            }
+        }
+        Ok(times)
     }
 
     /// The index of the compiled form for these inputs.
@@ -221,14 +301,8 @@ impl JitExecutable {
     /// Runs all steps; the index of the compiled form that has the results.
     fn run_steps(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
         let index = self.prepare(inputs)?;
-        let compiled = &mut self.compiled[index].1;
-        compiled.load(inputs);
-        for i in 0..compiled.stages.len() {
-            match &compiled.stages[i] {
-                Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
-                Stage::Host(step) => compiled.on_host(*step)?,
-            }
-        }
+        self.compiled[index].1.load(inputs);
+        self.run_stages(index)?;
         Ok(index)
     }
 }
@@ -248,27 +322,9 @@ impl Executable for JitExecutable {
 
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
         let index = self.prepare(inputs)?;
-        let compiled = &mut self.compiled[index].1;
-        compiled.load(inputs);
-        let mut times = Vec::new();
-        for i in 0..compiled.stages.len() {
-            match &compiled.stages[i] {
-                Stage::Kernels(first, calls) => {
-                    self.team.run(calls, calls.next_run(true));
-                    let ends = calls.ends();
-                    let begins = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
-                    for (call, (begin, &end)) in begins.zip(&ends).enumerate() {
-                        times.push(compiled.step_time(first + call, end.saturating_sub(begin)));
-                    }
-                }
-                Stage::Host(step) => {
-                    let (step, start) = (*step, Instant::now());
-                    compiled.on_host(step)?;
-                    times.push(compiled.step_time(step, start.elapsed()));
-                }
-            }
-        }
-        Ok((compiled.results()?, times))
+        self.compiled[index].1.load(inputs);
+        let times = self.time_stages(index)?;
+        Ok((self.compiled[index].1.results()?, times))
     }
 }
 

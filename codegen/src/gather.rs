@@ -2,9 +2,9 @@
 //!
 //! `y[o, j, i] = x[o, k(j), i]` for outer elements o, picks j and elements i of a slice; a negative index
 //! counts from the end of the axis. There is nothing to compute, so no code is generated: slices are moved in
-//! safe Rust.
+//! safe Rust. One-hot vectors are the slices of a table that has one more, all off, for indices outside.
 //!
-//! Invariant: an index outside the axis is an error, as in the interpreter, and no slice is moved then.
+//! Invariant: an index outside the axis of a gather is an error, as in the interpreter, and no slice is moved then.
 
 use optc_ir::{Data, EvalError};
 
@@ -30,6 +30,8 @@ pub(crate) struct Extents {
     pub(crate) axis: usize,
     /// Elements of a slice.
     pub(crate) inner: usize,
+    /// The slice behind the axis that indices outside of it pick; without, they are errors.
+    pub(crate) beyond: Option<usize>,
 }
 
 impl Extents {
@@ -38,11 +40,12 @@ impl Extents {
     /// # Errors
     /// If an index is outside the axis.
     pub(crate) fn picks(self, indices: &Data, picks: &mut Vec<usize>) -> Result<(), EvalError> {
-        let axis = self.axis;
+        let Extents { axis, beyond, .. } = self;
         let position = |index: i64| {
             let from_start = if index < 0 { index.saturating_add_unsigned(axis as u64) } else { index };
             let position = usize::try_from(from_start).ok().filter(|&i| i < axis);
             position
+                .or(beyond)
                 .ok_or_else(|| EvalError::Value(format!("index {index} is out of range for an axis of extent {axis}")))
         };
         picks.clear();
@@ -56,7 +59,7 @@ impl Extents {
 
     /// Where the slices begin that make up the result, in elements of the operand.
     pub(crate) fn starts(self, picks: &[usize]) -> impl Iterator<Item = usize> {
-        let Extents { outer, axis, inner } = self;
+        let Extents { outer, axis, inner, .. } = self;
         (0..outer).flat_map(move |o| picks.iter().map(move |pick| (o * axis + pick) * inner))
     }
 }
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn negative_indices_count_from_the_end() {
-        let extents = Extents { outer: 2, axis: 3, inner: 4 };
+        let extents = Extents { outer: 2, axis: 3, inner: 4, beyond: None };
         let mut picks = vec![7];
         extents.picks(&Data::I64(vec![0, -1, 1]), &mut picks).unwrap();
         assert_eq!(extents.starts(&picks).collect::<Vec<_>>(), [0, 8, 4, 12, 20, 16]);
@@ -76,5 +79,8 @@ mod tests {
         for outside in [3, -4, i64::MIN] {
             assert!(extents.picks(&Data::I64(vec![0, outside]), &mut picks).is_err());
         }
+        let extents = Extents { beyond: Some(3), ..extents };
+        extents.picks(&Data::I64(vec![3, 2, -4, -3]), &mut picks).unwrap();
+        assert_eq!(picks, [3, 2, 3, 0]);
     }
 }

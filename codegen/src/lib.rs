@@ -12,6 +12,7 @@
 //!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
+mod carry;
 mod convert;
 pub mod emit;
 mod exec;
@@ -24,6 +25,7 @@ mod pack;
 pub mod peak;
 pub mod plan;
 mod planner;
+mod step;
 pub mod target;
 mod team;
 mod tile;
@@ -31,7 +33,7 @@ mod transfer;
 mod values;
 mod work;
 
-use optc_ir::{Backend, ExecError, Executable, Graph};
+use optc_ir::{Backend, ExecError, Executable, Graph, Resident, StepExecutable};
 
 pub use plan::Plan;
 pub use target::{Target, UnknownVectors, Vectors};
@@ -67,5 +69,9 @@ impl Backend for Jit {
 
     fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
         Ok(Box::new(exec::JitExecutable::new(graph, self.target)?))
+    }
+
+    fn compile_step(&self, graph: Graph, residents: &[Resident]) -> Result<Box<dyn StepExecutable>, ExecError> {
+        Ok(Box::new(step::JitStep::new(graph, residents, self.target)?))
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Buffer {
     pub(crate) first: usize,
     /// The last step that touches it; results live on after the last step.
     pub(crate) last: usize,
+    /// Whether it keeps what is in it from run to run, zeros in the beginning.
+    pub(crate) kept: bool,
 }
 
 /// A value in a buffer.
@@ -115,6 +117,8 @@ pub struct Plan {
     pub(crate) inputs: Vec<Home>,
     /// Where results come from, in signature order.
     pub(crate) results: Vec<Home>,
+    /// What is moved when a run is over: results that take the places of residents.
+    pub(crate) moves: Vec<(Home, Home)>,
     /// Bytes of the arena.
     pub(crate) arena: usize,
 }
@@ -131,7 +135,7 @@ impl Plan {
                 return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
             }
         }
-        planner::plan(graph, target)?.pack(&mut Packed::default())
+        planner::plan(graph, target, &[])?.pack(&mut Packed::default())
     }
 
     /// Plans a graph for inputs of these shapes, in signature order.
@@ -144,10 +148,10 @@ impl Plan {
 
     /// Gives every buffer its life and its place: first fit, in order of first use.
     pub(crate) fn assign_offsets(&mut self) {
-        for buffer in &mut self.buffers {
-            (buffer.first, buffer.last) = (usize::MAX, 0);
-        }
         let end = self.steps.len();
+        for buffer in &mut self.buffers {
+            (buffer.first, buffer.last) = if buffer.kept { (0, end) } else { (usize::MAX, 0) };
+        }
         let buffers = &mut self.buffers;
         let mut touch = |i: usize, step: usize| {
             let buffer = &mut buffers[i];
@@ -221,6 +225,9 @@ impl Plan {
     /// element by element as it writes.
     fn replaced_by(&self, i: usize) -> Option<usize> {
         let buffer = &self.buffers[i];
+        if buffer.kept {
+            return None;
+        }
         let StepKind::Kernel { args, in_place: Some((from, to)), .. } = &self.steps.get(buffer.first)?.kind else {
             return None;
         };

@@ -75,6 +75,25 @@ impl Values {
         Ok(())
     }
 
+    /// Copies a value to where another one lies.
+    ///
+    /// # Errors
+    /// As [`Values::get`].
+    pub(crate) fn carry(&mut self, plan: &Plan, from: &Home, to: &Home) -> Result<(), ExecError> {
+        if let (Home::Place(a, shape), Home::Place(b, _)) = (from, to)
+            && a.layout.is_plain(shape)
+            && b.layout.is_plain(shape)
+        {
+            let [from, to] = [a, b].map(|place| plan.buffers[place.buffer].offset / 4);
+            let count: usize = shape.iter().product();
+            self.arena.numbers_mut().copy_within(from..from + count, to);
+            return Ok(());
+        }
+        let value = self.get(plan, from)?.into_owned();
+        self.put(plan, to, Cow::Owned(value));
+        Ok(())
+    }
+
     /// Writes a value that does not lie in the arena there as numbers, from number `to` on.
     ///
     /// # Errors

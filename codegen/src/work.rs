@@ -3,18 +3,23 @@
 use std::fmt;
 
 use crate::target::Vectors;
+use crate::tile::batch_norm::{Moments, Products, Slopes, Statistics};
 use crate::tile::contract::Contract;
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::fill::Fill;
 use crate::tile::global_pool::GlobalPool;
+use crate::tile::lane_sums::LaneSums;
 use crate::tile::map::Map;
 use crate::tile::pool::{Kind as PoolKind, Pool};
+use crate::tile::pool_grad::PoolGrad;
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
 use crate::tile::transpose::Transpose;
+use crate::tile::weight_grad::WeightGrad;
 use crate::tile::winograd::{Patches, Tiles};
+use crate::tile::winograd_filters::Filters;
 use crate::tile::{LANES, Schedule};
 
 macro_rules! works {
@@ -51,6 +56,8 @@ works! {
     Patches,
     /// The transformation of sums to the tiles of a convolution.
     Tiles,
+    /// The transformation of the filters of a convolution.
+    Filters,
     /// A pool.
     Pool,
     /// A pool over whole planes.
@@ -68,7 +75,21 @@ works! {
     /// A transposition, also to and from blocks of channels.
     Transpose,
     /// A region set to one number.
-    Fill
+    Fill,
+    /// The gradient of a layer's weights.
+    WeightGrad,
+    /// Sums along all axes but that of lanes.
+    LaneSums,
+    /// The gradient of a maximum over windows.
+    PoolGrad,
+    /// The moments of planes, for batch normalisation.
+    Moments,
+    /// The statistics of a batch.
+    Statistics,
+    /// Sums over planes, for the gradient of batch normalisation.
+    Products,
+    /// What the gradient of batch normalisation makes of them.
+    Slopes
 }
 
 impl Work {
@@ -78,6 +99,7 @@ impl Work {
             Work::Contract(c) => c.macs(),
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
             Work::Recurrent(r) => r.macs(),
+            Work::WeightGrad(g) => g.macs(),
             _ => 0,
         }
     }
@@ -102,6 +124,18 @@ impl Work {
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
+            // Each vector takes part in several sums.
+            Work::Filters(f) => f.vectors() * LANES * 8,
+            Work::WeightGrad(g) => g.slices * g.slice_bytes() / 4,
+            Work::LaneSums(s) => s.elements(),
+            Work::PoolGrad(p) => {
+                let [rows, columns] = &p.window;
+                p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel * 2
+            }
+            Work::Moments(m) => m.planes.elements() * 2,
+            Work::Products(p) => p.planes.elements() * 2,
+            Work::Statistics(s) => s.planes.kept_bytes(),
+            Work::Slopes(s) => s.planes.kept_bytes(),
         }
     }
 
@@ -131,9 +165,22 @@ impl Work {
             Work::Rows(r) => r.elements().to_string(),
             Work::Recurrent(r) => r.elements().to_string(),
             Work::Resample(r) => (r.vectors() * LANES).to_string(),
-            Work::Copy(_) | Work::Transpose(_) | Work::Fill(_) | Work::Patches(_) | Work::Tiles(_) => {
-                self.elements().to_string()
+            Work::WeightGrad(g) => {
+                let outer = g.images * g.blocks * LANES;
+                format!("{}×{outer}×{}", g.rows * g.columns, g.depth())
             }
+            Work::Moments(Moments { planes, .. })
+            | Work::Products(Products { planes, .. })
+            | Work::Statistics(Statistics { planes, .. })
+            | Work::Slopes(Slopes { planes }) => planes.elements().to_string(),
+            Work::PoolGrad(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
+            Work::LaneSums(_) => self.elements().to_string(),
+            Work::Copy(_)
+            | Work::Transpose(_)
+            | Work::Fill(_)
+            | Work::Patches(_)
+            | Work::Tiles(_)
+            | Work::Filters(_) => self.elements().to_string(),
         }
     }
 }
@@ -165,6 +212,18 @@ impl fmt::Display for Work {
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),
             Work::Tiles(_) => f.write_str("f32_winograd_tiles_4x4"),
+            Work::Filters(_) => f.write_str("f32_winograd_filters_4x4"),
+            Work::WeightGrad(g) if g.lanewise => f.write_str("f32_dwconv_weight_grad"),
+            Work::WeightGrad(g) => {
+                let widest = g.runs.iter().map(|run| run.taps.len()).max().unwrap_or(0);
+                write!(f, "f32_weight_grad_{LANES}x{widest}")
+            }
+            Work::LaneSums(_) => f.write_str("f32_lane_sums"),
+            Work::PoolGrad(_) => f.write_str("f32_max_pool_grad"),
+            Work::Moments(_) => f.write_str("f32_batch_moments"),
+            Work::Statistics(_) => f.write_str("f32_batch_statistics"),
+            Work::Products(_) => f.write_str("f32_batch_products"),
+            Work::Slopes(_) => f.write_str("f32_batch_slopes"),
         }
     }
 }

@@ -91,6 +91,12 @@ pub trait StepExecutable: Send {
     /// [`ExecError`] if an input does not fit the signature, a resident has no value, or a node fails.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError>;
 
+    /// [`StepExecutable::run`], timing each step.
+    ///
+    /// # Errors
+    /// As [`StepExecutable::run`].
+    fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError>;
+
     /// Gives a resident its value. `input` is its place in the signature of the graph.
     ///
     /// # Errors

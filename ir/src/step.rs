@@ -2,7 +2,7 @@
 //! implementation of [`StepExecutable`] shares.
 
 use crate::error::ExecError;
-use crate::exec::{Executable, Resident, StepExecutable};
+use crate::exec::{Executable, Resident, StepExecutable, StepTime};
 use crate::graph::Graph;
 use crate::tensor::Tensor;
 use crate::types::{Dim, Type};
@@ -103,8 +103,9 @@ impl MovedStep {
     }
 }
 
-impl StepExecutable for MovedStep {
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
+impl MovedStep {
+    /// Stores what a run is given.
+    fn begin(&mut self, inputs: &[Tensor]) -> Result<(), ExecError> {
         let layout = &self.layout;
         if inputs.len() != layout.given.len() {
             let message = format!("{} inputs given, the step takes {}", inputs.len(), layout.given.len());
@@ -116,13 +117,32 @@ impl StepExecutable for MovedStep {
         for (&slot, input) in layout.given.iter().zip(inputs) {
             self.inputs[slot].clone_from(input);
         }
-        let mut results: Vec<Option<Tensor>> = self.executable.run(&self.inputs)?.into_iter().map(Some).collect();
-        for resident in &layout.residents {
+        Ok(())
+    }
+
+    /// The results that come out of a run; residents take their next values.
+    fn end(&mut self, results: Vec<Tensor>) -> Vec<Tensor> {
+        let mut results: Vec<Option<Tensor>> = results.into_iter().map(Some).collect();
+        for resident in &self.layout.residents {
             if let Some(next) = resident.output.and_then(|output| results[output].take()) {
                 self.inputs[resident.input] = next;
             }
         }
-        Ok(results.into_iter().flatten().collect())
+        results.into_iter().flatten().collect()
+    }
+}
+
+impl StepExecutable for MovedStep {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
+        self.begin(inputs)?;
+        let results = self.executable.run(&self.inputs)?;
+        Ok(self.end(results))
+    }
+
+    fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
+        self.begin(inputs)?;
+        let (results, times) = self.executable.profile(&self.inputs)?;
+        Ok((self.end(results), times))
     }
 
     fn set(&mut self, input: usize, value: &Tensor) -> Result<(), ExecError> {

@@ -1,9 +1,11 @@
 //! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
+mod gradients;
 mod movement;
 mod recurrent;
 mod resize;
+mod steps;
 mod transposed;
 
 use optc_codegen::{Jit, Plan, Target, Vectors};

@@ -65,6 +65,14 @@ impl Driver<'_, '_> {
                 let moved = self.moved(pointers, steps);
                 self.nest(&moved, body);
             }
+            Nest::Loop(axis, body) => {
+                let (from, to) = (self.int(0), self.int(axis.count));
+                self.for_range(from, to, |d, i| {
+                    let mut moved = pointers.to_vec();
+                    d.step(&mut moved, axis, i);
+                    d.nest(&moved, body);
+                });
+            }
             Nest::Seq(parts) => parts.iter().for_each(|part| self.nest(pointers, part)),
         }
     }

@@ -46,11 +46,15 @@ impl Chain {
     /// is not constant.
     pub(super) fn of(graph: &Graph, node: NodeId) -> Option<Chain> {
         let op = graph.op(node);
-        if matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_)) {
+        let layer = matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
+        if layer || matches!(op, Op::BatchNormTrain(_)) {
             return Some(Chain { start: node, source: None, links: Vec::new(), end: node });
         }
         let operands = graph.operands(node);
-        let source = operands.into_iter().flatten().find(|&v| graph.constant(v).is_none())?;
+        let source = match op {
+            Op::ActGrad(_) => operands[1]?,
+            _ => operands.into_iter().flatten().find(|&v| graph.constant(v).is_none())?,
+        };
         Some(Chain { start: node, source: Some(source), links: functions(graph, node, source)?, end: node })
     }
 
@@ -144,6 +148,11 @@ fn functions(graph: &Graph, node: NodeId, value: ValueId) -> Option<Vec<Link>> {
         Some(_) => graph.constant_operand(node, slot)?.decode().as_f32()?.first().copied(),
     };
     let operands = graph.operands(node);
+    if let Op::ActGrad(grad) = graph.op(node) {
+        // What the derivative follows from stands beside the gradient.
+        let v = operands[0].filter(|&v| v != value && operands[1] == Some(value))?;
+        return Some(vec![link(Function::ActGrad(grad.act), Beside::Value(v))]);
+    }
     let position = operands.iter().position(|&v| v == Some(value))?;
     let both = operands.len() == 2 && operands[0] == operands[1];
     Some(match graph.op(node) {

@@ -6,8 +6,8 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
+use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::Blocked;
-use crate::memory::Memory;
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
@@ -50,12 +50,12 @@ impl Window {
     }
 
     /// Elements of the window.
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.axes[0].kernel * self.axes[1].kernel
     }
 
     /// The border of zeros the windows reach into: top, left, bottom, right.
-    fn border(&self) -> [usize; 4] {
+    pub(super) fn border(&self) -> [usize; 4] {
         let end = |axis: &WindowAxis| {
             let reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
             reach.saturating_sub(axis.begin + axis.input)
@@ -71,28 +71,24 @@ impl Window {
     }
 
     /// Steps of an image from one window to the next.
-    fn strided(&self, steps: Strides) -> Strides {
+    pub(super) fn strided(&self, steps: Strides) -> Strides {
         let [rows, columns] = &self.axes;
         Strides { row: steps.row * signed(rows.stride), column: steps.column * signed(columns.stride), ..steps }
     }
 
     /// Steps of an image from one element of a window to the next, along rows and columns.
-    fn tap(&self, steps: Strides) -> [i64; 2] {
+    pub(super) fn tap(&self, steps: Strides) -> [i64; 2] {
         let [rows, columns] = &self.axes;
         [steps.row * signed(rows.dilation), steps.column * signed(columns.dilation)]
     }
 }
 
 impl Planner<'_> {
-    /// The window of a convolution that has kernels: constant weights and bias, one or two spatial axes.
+    /// The window of a convolution that has kernels: of one or two spatial axes.
     pub(super) fn conv_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
         let graph = self.graph;
         let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        graph.constant(w)?;
-        if let Some(bias) = graph.operand(node, 2) {
-            graph.constant(bias)?;
-        }
         let (input, output) = (self.f32_shape(x)?, self.f32_shape(node.into())?);
         Window::new(&conv.convolution().window(weights[2..].iter().copied()), &input, &output)
     }
@@ -101,11 +97,17 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
-                Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.winograd_grid(conv, &window) {
-                    Some(grid) => window.border_of_patches(grid),
-                    None => window.border(),
-                }),
-                Op::ConvTranspose(conv) => self.transposed(node, conv).map(|layer| layer.border()),
+                Op::Conv(conv) => {
+                    self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
+                        Some(grid) => window.border_of_patches(grid),
+                        None => window.border(),
+                    })
+                }
+                Op::ConvTranspose(conv) => match self.transposed_tiles(node, conv) {
+                    Some((window, grid)) => Some(window.border_of_patches(grid)),
+                    None => self.transposed(node, conv).map(|layer| layer.border()),
+                },
+                Op::ConvWeightGrad(grad) => self.weight_grad_window(node, grad).map(|window| window.border()),
                 _ => None,
             };
             let (Some(needed), Some(x)) = (border, self.graph.operand(node, 0)) else { continue };
@@ -126,8 +128,8 @@ impl Planner<'_> {
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
-        if let Some(grid) = self.winograd_grid(conv, &window) {
-            return self.winograd(chain, conv.act, &window, grid);
+        if let Some(grid) = self.winograd_grid(conv.group, &window) {
+            return self.winograd(chain, conv.act, &window, grid, false);
         }
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
         let aligned = per_group.iter().all(|n| n.is_multiple_of(LANES));
@@ -171,14 +173,55 @@ impl Planner<'_> {
         contract.flatten(&self.target);
         let how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
         let (group_outputs, group_channels) = (weights[0] / conv.group, weights[1]);
-        let packing = contract.clone();
         let same_groups = groups == conv.group;
-        let w_arg = self.packed(w, how, move |numbers| {
+        let w_arg = if self.graph.constant(w).is_none() {
+            let row = signed(group_channels * taps * 4);
+            let steps = ValueSteps { group: row * signed(outputs), output: row };
+            let own = |group: usize| {
+                let (o, c) = if same_groups { (0, 0) } else { (group * group_outputs, group * group_channels) };
+                let width = if same_groups { outputs } else { group_outputs };
+                // Channels of the value are those of its own group.
+                let pieces = order.boxes(c..c + group_channels, channels, signed(taps * 4), &[(taps, 4)]);
+                pieces.into_iter().map(move |(k, from, axes)| WeightBox {
+                    outputs: o..o + width,
+                    from: row * signed(o) + from - signed(c * taps * 4),
+                    k,
+                    axes,
+                })
+            };
+            let boxes = (0..if same_groups { 1 } else { conv.group }).flat_map(own).collect();
+            self.packed_value(node, w, how, &contract, (steps, boxes))?
+        } else {
+            self.packed_conv(w, how, &contract, order, [conv.group, group_outputs, group_channels], taps)?
+        };
+        let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
+        args.append(&mut operands);
+        let alike = operand_like(&out, &contract.epilogue, &args);
+        self.kernel(chain.end, contract, args);
+        self.allow_in_place(alike, 2);
+        Some(())
+    }
+
+    /// Constant weights of a convolution as a contraction packs them; `shape` is groups, and outputs and channels
+    /// of a group.
+    fn packed_conv(
+        &mut self,
+        w: ValueId,
+        how: String,
+        contract: &Contract,
+        order: Order,
+        [group, group_outputs, group_channels]: [usize; 3],
+        taps: usize,
+    ) -> Option<Arg> {
+        let packing = contract.clone();
+        let same_groups = contract.groups == group;
+        let outputs = contract.outputs;
+        self.packed(w, how, move |numbers| {
             let order = (0..packing.depth()).map(|k| order.at(k));
             if same_groups {
                 // Where the weight of each k stands among those of its output.
                 let places: Vec<usize> = order.map(|(channel, tap)| channel * taps + tap).collect();
-                let row = channels * taps;
+                let row = group_channels * taps;
                 return packing.pack(|group, o, k| numbers[(group * outputs + o) * row + places[k]]);
             }
             let order: Vec<(usize, usize)> = order.collect();
@@ -191,47 +234,56 @@ impl Planner<'_> {
                     _ => 0.0,
                 }
             })
-        })?;
-        let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
-        args.append(&mut operands);
-        let alike = operand_like(&out, &contract.epilogue, &args);
-        self.kernel(chain.end, contract, args);
-        self.allow_in_place(alike, 2);
-        Some(())
+        })
     }
 
     /// A few channels read in order of their axes: the place, its steps, and the walk over k.
     fn plain_windows(&mut self, node: NodeId, x: ValueId, window: &Window) -> Option<(Arg, Strides, Vec<Run>)> {
-        let shape = self.f32_shape(x)?;
-        let [rows, columns] = window.axes.map(|axis| axis.input);
-        let (images, channels) = (window.images, window.channels[0]);
-        let border = window.border();
-        let (mut arg, mut strides) = self.strided(node, x)?;
-        if shape.len() == 3 {
-            strides.insert(2, 0);
-        }
-        if border != [0; 4] {
-            let (height, width) = (rows + border[0] + border[2], columns + border[1] + border[3]);
-            let row = width * 4;
-            let plane = height * row;
-            let to = [plane * channels, plane, row, 4].map(signed);
-            let buffer = self.buffer(images * channels * plane);
-            let planes = Planes { count: images * channels, step: signed(plane), height, width, column: 4 };
-            self.kernel(node, Fill::border(0.0, planes, border), vec![Arg::Buffer(buffer, 0)]);
-            self.overlap();
-            let inside = Arg::Buffer(buffer, border[0] * row + border[1] * 4);
-            self.kernel(node, Copy::new(&[images, channels, rows, columns], &strides, &to), vec![arg, inside]);
-            arg = Arg::Buffer(buffer, 0);
-            strides = to.to_vec();
-        }
+        let (arg, strides) = self.plain_image(node, x, window)?;
         let steps = Strides { image: strides[0], group: 0, block: 0, row: strides[2], column: strides[3] };
         let [row, column] = window.tap(steps);
         let run = Run {
             start: 0,
-            loops: vec![(channels, strides[1]), (window.axes[0].kernel, row)],
+            loops: vec![(window.channels[0], strides[1]), (window.axes[0].kernel, row)],
             taps: (0..window.axes[1].kernel).map(|k| signed(k) * column).collect(),
         };
         Some((arg, window.strided(steps), vec![run]))
+    }
+
+    /// An image in order of its axes, with the border of zeros that windows reach into: where the first window
+    /// begins, and its steps along images, channels, rows and columns.
+    pub(super) fn plain_image(&mut self, node: NodeId, x: ValueId, window: &Window) -> Option<(Arg, [i64; 4])> {
+        let shape = self.f32_shape(x)?;
+        let [rows, columns] = window.axes.map(|axis| axis.input);
+        let (images, channels) = (window.images, window.channels[0]);
+        let border = window.border();
+        if border == [0; 4] {
+            let (arg, mut strides) = self.strided(node, x)?;
+            if shape.len() == 3 {
+                strides.insert(2, 0);
+            }
+            return Some((arg, strides.try_into().ok()?));
+        }
+        let (height, width) = (rows + border[0] + border[2], columns + border[1] + border[3]);
+        let row = width * 4;
+        let plane = height * row;
+        let to = [plane * channels, plane, row, 4].map(signed);
+        let how = format!("border {border:?}");
+        if let Some(&buffer) = self.packed_values.get(&(x, how.clone())) {
+            return Some((Arg::Buffer(buffer, 0), to));
+        }
+        let (arg, mut strides) = self.strided(node, x)?;
+        if shape.len() == 3 {
+            strides.insert(2, 0);
+        }
+        let buffer = self.buffer(images * channels * plane);
+        let planes = Planes { count: images * channels, step: signed(plane), height, width, column: 4 };
+        self.kernel(node, Fill::border(0.0, planes, border), vec![Arg::Buffer(buffer, 0)]);
+        self.overlap();
+        let inside = Arg::Buffer(buffer, border[0] * row + border[1] * 4);
+        self.kernel(node, Copy::new(&[images, channels, rows, columns], &strides, &to), vec![arg, inside]);
+        self.packed_values.insert((x, how), buffer);
+        Some((Arg::Buffer(buffer, 0), to))
     }
 
     fn depthwise(&mut self, chain: &Chain, conv: &Conv, window: &Window) -> Option<()> {
@@ -254,9 +306,12 @@ impl Planner<'_> {
         };
         let (channels, taps) = (window.channels[0], window.taps());
         let packing = depthwise.clone();
-        let w_arg = self.packed(w, "depthwise".to_owned(), move |numbers| {
-            packing.pack(|channel, tap| numbers[channel * taps + tap], channels)
-        })?;
+        let how = "depthwise".to_owned();
+        let w_arg = if self.graph.constant(w).is_none() {
+            self.packed_channels(node, w, how, &depthwise, (channels, taps), (0, &[(taps, 4)]))?
+        } else {
+            self.packed(w, how, move |numbers| packing.pack(|channel, tap| numbers[channel * taps + tap], channels))?
+        };
         let mut args = vec![Arg::Buffer(buffer, window.origin(&image)), w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
         let alike = operand_like(&out, &depthwise.epilogue, &args);
@@ -275,7 +330,7 @@ impl Planner<'_> {
         let mut epilogue = Epilogue::default();
         let mut args = Vec::new();
         if let Some(bias) = self.graph.operand(chain.start, 2) {
-            args.push(self.packed(bias, "plain".to_owned(), Memory::copy)?);
+            args.push(self.vector(chain.end, bias)?);
             epilogue.bias = true;
         }
         if let Some(function) = Function::of_act(act) {
@@ -298,7 +353,7 @@ impl Planner<'_> {
                         args.push(Arg::Buffer(buffer, image.start()));
                         epilogue.operands.push(image.strides());
                     } else if elements == shape[1] && self.along_channels(*value, chain.end) {
-                        args.push(self.packed(*value, "plain".to_owned(), Memory::copy)?);
+                        args.push(self.vector(chain.end, *value)?);
                         epilogue.operands.push(per_channel());
                     } else {
                         return None;

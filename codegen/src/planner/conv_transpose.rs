@@ -11,6 +11,7 @@ use optc_ir::{NodeId, ValueId};
 use super::Planner;
 use super::chain::Chain;
 use super::conv::Order;
+use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Blocked, image_shape};
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
@@ -74,6 +75,37 @@ fn phases(axis: &WindowAxis) -> Vec<Phase> {
         .collect()
 }
 
+/// Phases without the taps that only meet the border, where these are a good share: elements that meet the same
+/// taps of a phase are one of their own. The operand has so many elements.
+fn trimmed(phases: Vec<Phase>, elements: usize) -> Vec<Phase> {
+    let mut pieces: Vec<Phase> = Vec::new();
+    for phase in &phases {
+        let mut last: Option<(usize, usize)> = None;
+        for i in 0..phase.count {
+            let meets = |tap: &usize| {
+                let at = phase.shift + signed(i) + phase.step * signed(*tap);
+                (0..signed(elements)).contains(&at)
+            };
+            let met: Vec<usize> = (0..phase.taps.len()).filter(meets).collect();
+            let range = (met.first().copied().unwrap_or(0), met.len());
+            match pieces.last_mut() {
+                Some(piece) if last == Some(range) => piece.count += 1,
+                _ => pieces.push(Phase {
+                    first: phase.first + i * phase.stride,
+                    count: 1,
+                    taps: phase.taps[range.0..range.0 + range.1].to_vec(),
+                    shift: phase.shift + signed(i) + phase.step * signed(range.0),
+                    ..phase.clone()
+                }),
+            }
+            last = Some(range);
+        }
+    }
+    let work = |phases: &[Phase]| phases.iter().map(|phase| phase.count * phase.taps.len()).sum::<usize>();
+    let pays = work(&pieces) * 5 <= work(&phases) * 4 && pieces.iter().all(|piece| !piece.taps.is_empty());
+    if pays { pieces } else { phases }
+}
+
 /// The border that phases reach into before and behind an axis of so many elements.
 fn border(phases: &[Phase], elements: usize) -> [usize; 2] {
     let last = |p: &Phase| p.shift + p.step * (signed(p.taps.len()) - 1) + signed(p.count) - signed(elements);
@@ -98,6 +130,18 @@ impl Transposed {
     fn element(&self, part: &Part<'_>, tap: usize) -> usize {
         let width = part.columns.taps.len();
         part.rows.taps[tap / width] * self.kernel[1] + part.columns.taps[tap % width]
+    }
+
+    /// The elements of the kernel of a part as loops: bytes to the first, then counts and bytes between them.
+    fn taps(&self, part: &Part<'_>) -> (i64, [(usize, i64); 2]) {
+        let width = signed(self.kernel[1]);
+        let walk = |taps: &[usize], size: i64| {
+            let at = |i: usize| taps.get(i).map_or(0, |&tap| signed(tap) * size * 4);
+            // Elements of a phase are equally far apart.
+            (at(0), (taps.len(), if taps.len() > 1 { at(1) - at(0) } else { 0 }))
+        };
+        let ((row, rows), (column, columns)) = (walk(&part.rows.taps, width), walk(&part.columns.taps, 1));
+        (row + column, [rows, columns])
     }
 }
 
@@ -143,16 +187,12 @@ impl Part<'_> {
 }
 
 impl Planner<'_> {
-    /// A transposed convolution that has kernels: constant weights and bias, one or two spatial axes.
+    /// A transposed convolution that has kernels: of one or two spatial axes.
     pub(super) fn transposed(&self, node: NodeId, conv: &ConvTranspose) -> Option<Transposed> {
         let graph = self.graph;
         let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let (input, output) = (self.f32_shape(x)?, self.f32_shape(node.into())?);
         let weights = self.f32_shape(w)?;
-        graph.constant(w)?;
-        if let Some(bias) = graph.operand(node, 2) {
-            graph.constant(bias)?;
-        }
         let window = conv.window(weights[2..].iter().copied());
         let axes = window.transposed_axes(input.get(2..)?, &conv.output_padding, &conv.output_shape).ok()?;
         let row = WindowAxis { input: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, out: 1 };
@@ -164,7 +204,7 @@ impl Planner<'_> {
         if axes[0].stride * axes[1].stride > MAX_PHASES {
             return None;
         }
-        let phases = [phases(&axes[0]), phases(&axes[1])];
+        let phases = [trimmed(phases(&axes[0]), axes[0].out), phases(&axes[1])];
         let [top, bottom] = border(&phases[0], axes[0].out);
         let [left, right] = border(&phases[1], axes[1].out);
         Some(Transposed {
@@ -179,6 +219,9 @@ impl Planner<'_> {
     /// A transposed convolution and the functions that follow it.
     pub(super) fn conv_transpose(&mut self, chain: &Chain, conv: &ConvTranspose) -> Option<()> {
         let node = chain.start;
+        if let Some((window, grid)) = self.transposed_tiles(node, conv) {
+            return self.winograd(chain, conv.act, &window, grid, true);
+        }
         let layer = self.transposed(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let (epilogue, operands) = self.image_epilogue(chain, conv.act, layer.y)?;
@@ -204,10 +247,10 @@ impl Planner<'_> {
             let to = Arg::Buffer(place.buffer, out.start() + part.first(out.strides()));
             let y = part.strided(out.strides());
             let (work, w_arg) = if depthwise {
-                let (work, w_arg) = self.depthwise_part(&layer, &part, (w, i), &image, (y, own))?;
+                let (work, w_arg) = self.depthwise_part(&layer, &part, (node, w, i), &image, (y, own))?;
                 (work.into(), w_arg)
             } else {
-                let (work, w_arg) = self.dense_part(&layer, &part, (w, i), conv.group, &image, (y, own))?;
+                let (work, w_arg) = self.dense_part(&layer, &part, (node, w, i), conv.group, &image, (y, own))?;
                 (crate::work::Work::from(work), w_arg)
             };
             self.kernel(chain.end, work, [vec![from, w_arg, to], args].concat());
@@ -222,7 +265,7 @@ impl Planner<'_> {
         &mut self,
         layer: &Transposed,
         part: &Part<'_>,
-        (w, index): (ValueId, usize),
+        (node, w, index): (NodeId, ValueId, usize),
         image: &Blocked,
         (y, epilogue): (Strides, Epilogue),
     ) -> Option<(Depthwise, Arg)> {
@@ -240,6 +283,12 @@ impl Planner<'_> {
         let elements = layer.kernel[0] * layer.kernel[1];
         let places: Vec<usize> = (0..part.taps()).map(|tap| layer.element(part, tap)).collect();
         let (packing, channels) = (depthwise.clone(), layer.x[1]);
+        if self.graph.constant(w).is_none() {
+            let how = format!("transposed depthwise {index}");
+            let taps = layer.taps(part);
+            let w_arg = self.packed_channels(node, w, how, &depthwise, (channels, elements), (taps.0, &taps.1))?;
+            return Some((depthwise, w_arg));
+        }
         let w_arg = self.packed(w, format!("transposed depthwise {index}"), move |numbers| {
             packing.pack(|channel, tap| numbers[channel * elements + places[tap]], channels)
         })?;
@@ -250,7 +299,7 @@ impl Planner<'_> {
         &mut self,
         layer: &Transposed,
         part: &Part<'_>,
-        (w, index): (ValueId, usize),
+        (node, w, index): (NodeId, ValueId, usize),
         group: usize,
         image: &Blocked,
         (mut y, epilogue): (Strides, Epilogue),
@@ -281,6 +330,30 @@ impl Planner<'_> {
         let order = Order::Blocks { taps: part.taps(), channels };
         let elements = layer.kernel[0] * layer.kernel[1];
         let how = format!("transposed {index} {} {groups}", contract.tiling.blocks);
+        if part.taps() == 0 {
+            // Nothing is read of the weights.
+            return Some((contract, self.plain(node, w)?));
+        }
+        if self.graph.constant(w).is_none() {
+            let (start, taps) = layer.taps(part);
+            let output = signed(elements * 4);
+            let channel = output * signed(per_group[1]);
+            let steps = ValueSteps { group: channel * signed(channels), output };
+            let own = |own: usize| {
+                let (o, c) = if groups == group { (0, 0) } else { (own * per_group[1], own * per_group[0]) };
+                let (width, length) = if groups == group { (outputs, channels) } else { (per_group[1], per_group[0]) };
+                let pieces = order.boxes(c..c + length, channels, channel, &taps);
+                pieces.into_iter().map(move |(k, from, axes)| WeightBox {
+                    outputs: o..o + width,
+                    from: start + from,
+                    k,
+                    axes,
+                })
+            };
+            let boxes = (0..if groups == group { 1 } else { group }).flat_map(own).collect();
+            let w_arg = self.packed_value(node, w, how, &contract, (steps, boxes))?;
+            return Some((contract, w_arg));
+        }
         let packing = contract.clone();
         // The channel of each k, and where its weight stands among those of the channel and an output.
         let order = (0..contract.depth()).map(|k| order.at(k));

@@ -24,6 +24,7 @@ impl Planner<'_> {
         match self.graph.op(chain.start) {
             Op::Conv(conv) => self.convolution(chain, conv),
             Op::ConvTranspose(conv) => self.conv_transpose(chain, conv),
+            Op::BatchNormTrain(norm) => self.batch_norm_train(chain, norm),
             _ => match chain.source {
                 Some(source) => self.map(chain, source),
                 None => self.matrix(chain),
@@ -86,7 +87,11 @@ impl Planner<'_> {
         let layout = self.strided_layout(chain.end.into(), shape);
         let Layout::Strided { strides, .. } = &layout else { return None };
         let map = Map::new(shape, strides, &walks, steps);
-        let like = walks.iter().position(|walk| same_walk(shape, walk, strides));
+        let alike = |i: &usize| same_walk(shape, &walks[*i], strides);
+        let replaced = self.replaces.get(&ValueId::from(chain.end));
+        let is_replaced = |i: &usize| matches!(operands[*i], Operand::Value(value) if Some(&value) == replaced);
+        let mut likely = (0..walks.len()).filter(alike);
+        let like = likely.clone().find(is_replaced).or_else(|| likely.next());
         let buffer = self.buffer(shape.iter().product::<usize>() * 4);
         self.put(chain.end.into(), Place { buffer, layout });
         args.push(Arg::Buffer(buffer, 0));

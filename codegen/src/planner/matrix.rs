@@ -5,7 +5,8 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
-use crate::layout::{Layout, plain_strides, reshaped};
+use super::values::{Steps as ValueSteps, WeightBox};
+use crate::layout::{Layout, permuted, plain_strides, reshaped};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
@@ -28,11 +29,17 @@ pub(super) struct Product {
     pub(super) c: [i64; 3],
 }
 
-/// How a constant right matrix is stored, and what it is multiplied by.
+/// How a right matrix is stored, and what it is multiplied by.
 #[derive(Clone, Copy)]
 struct Right {
     transposed: bool,
     factor: f32,
+}
+
+/// How the left matrix is stored.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    transposed: bool,
 }
 
 impl Planner<'_> {
@@ -42,14 +49,15 @@ impl Planner<'_> {
         match graph.op(node) {
             Op::Linear(linear) => {
                 let right = Right { transposed: true, factor: 1.0 };
-                self.by_constant(chain, right, graph.operand(node, 2).map(|bias| (bias, 1.0)), linear.act)
+                let bias = graph.operand(node, 2).map(|bias| (bias, 1.0));
+                self.by_weights(chain, (Left::default(), right), bias, linear.act)
             }
             Op::Gemm(gemm) => self.gemm(chain, gemm),
             Op::MatMul(_) => {
                 let b = graph.operand(node, 1)?;
                 if graph.constant(b).is_some() && self.f32_shape(b)?.len() == 2 {
                     let right = Right { transposed: false, factor: 1.0 };
-                    return self.by_constant(chain, right, None, Act::None);
+                    return self.by_weights(chain, (Left::default(), right), None, Act::None);
                 }
                 self.by_value(chain)
             }
@@ -67,42 +75,81 @@ impl Planner<'_> {
                 return None;
             }
         }
-        if gemm.trans_a {
-            return None;
-        }
         let right = Right { transposed: gemm.trans_b, factor: gemm.alpha };
-        self.by_constant(chain, right, c.map(|c| (c, gemm.beta)), Act::None)
+        let left = Left { transposed: gemm.trans_a };
+        self.by_weights(chain, (left, right), c.map(|c| (c, gemm.beta)), Act::None)
     }
 
-    /// `x·w + b` with constant weights and bias, the bias times a factor.
-    fn by_constant(&mut self, chain: &Chain, right: Right, bias: Option<(ValueId, f32)>, act: Act) -> Option<()> {
+    /// `x·w + b`, the bias times a factor. Constant weights are packed ahead; values are read row by row of k, or
+    /// packed by a step if they lie otherwise.
+    fn by_weights(
+        &mut self,
+        chain: &Chain,
+        (left, right): (Left, Right),
+        bias: Option<(ValueId, f32)>,
+        act: Act,
+    ) -> Option<()> {
         let (node, graph) = (chain.start, self.graph);
         let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
-        graph.constant(w)?;
         let (input, weights, output) = (self.f32_shape(x)?, self.f32_shape(w)?, self.f32_shape(node.into())?);
-        let (&k, leading) = input.split_last()?;
         let n = *output.last()?;
-        let m = leading.iter().product();
         if weights.len() != 2 {
             return None;
         }
-        let (arg, rows) = self.matrix_rows(node, x, [m, k])?;
+        let k = weights[usize::from(right.transposed)];
+        let m = input.iter().product::<usize>() / k;
+        let (arg, rows) = if left.transposed {
+            let (arg, strides) = self.strided(node, x)?;
+            (arg, permuted(&strides, &[1, 0]))
+        } else {
+            self.matrix_rows(node, x, [m, k])?
+        };
+        let constant = graph.constant(w).is_some();
+        if !constant && right.factor != 1.0 && bias.is_some() {
+            return None;
+        }
         let bias_arg = match bias {
-            Some((bias, factor)) => {
+            Some((bias, factor)) if graph.constant(bias).is_some() => {
                 let scaled = move |bias: &[f32]| Memory::copy(&bias.iter().map(|b| b * factor).collect::<Vec<f32>>());
                 Some(self.packed(bias, format!("bias {factor}"), scaled)?)
             }
+            Some((bias, 1.0)) => Some(self.vector(node, bias)?),
+            Some(_) => return None,
             None => None,
         };
         let product = Product { batch: [1, 1], m, n, k, a: [0, 0, rows[0], rows[1]], c: [0, 0, signed(n * 4)] };
-        let (epilogue, operands) = self.matrix_epilogue(chain, bias_arg.is_some(), act, &product)?;
-        let contract = self.contract(&product, Weights::Packed, epilogue);
-        let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
-        let packing = contract.clone();
-        let w_arg = self.packed(w, how, move |numbers| {
-            packing
-                .pack(|_, o, i| right.factor * if right.transposed { numbers[o * k + i] } else { numbers[i * n + o] })
-        })?;
+        let (mut epilogue, operands) = self.matrix_epilogue(chain, bias_arg.is_some(), act, &product)?;
+        if !constant && right.factor != 1.0 {
+            epilogue.steps.insert(0, (Function::Mul, Other::Number(right.factor)));
+        }
+        let (contract, w_arg) = if constant {
+            let contract = self.contract(&product, Weights::Packed, epilogue);
+            let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+            let packing = contract.clone();
+            let w_arg = self.packed(w, how, move |numbers| {
+                let place = |o, i| if right.transposed { o * k + i } else { i * n + o };
+                packing.pack(|_, o, i| right.factor * numbers[place(o, i)])
+            })?;
+            (contract, w_arg)
+        } else {
+            let (w_arg, mut strides) = self.strided(node, w)?;
+            if right.transposed {
+                strides.reverse();
+            }
+            if strides[1] == 4 || n == 1 {
+                let rows = Weights::Rows { k: strides[0], group: 0, image: 0 };
+                (self.contract(&product, rows, epilogue), w_arg)
+            } else {
+                let contract = self.contract(&product, Weights::Packed, epilogue);
+                let w_plain = plain_strides(&weights);
+                let output = w_plain[usize::from(!right.transposed)];
+                let step = w_plain[usize::from(right.transposed)];
+                let how = format!("matrix {} {}", contract.tiling.blocks, right.transposed);
+                let all = WeightBox { outputs: 0..n, from: 0, k: 0, axes: vec![(k, 1, step)] };
+                let w_arg = self.packed_value(node, w, how, &contract, (ValueSteps { group: 0, output }, vec![all]))?;
+                (contract, w_arg)
+            }
+        };
         let place = self.place_plain(chain.end.into(), &output);
         let mut args = vec![arg, w_arg, Arg::Buffer(place.buffer, 0)];
         args.extend(bias_arg);

@@ -5,12 +5,14 @@
 //! zeros their readers need; everything else lies in order of its axes. Transposes, slices and reshapes are
 //! views where strides can say them. Conversions are steps of the plan, made once a value.
 
+mod batch_norm;
 mod chain;
 mod conv;
 mod conv_transpose;
 mod convert;
 mod fold;
 mod gather;
+mod gradients;
 mod image;
 mod map;
 mod mask;
@@ -21,13 +23,15 @@ mod places;
 mod recurrent;
 mod resize;
 mod rows;
+mod sums;
+mod values;
 mod view;
 mod winograd;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
+use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident, Tensor, ValueId};
 
 use crate::memory::Memory;
 use crate::pack::{self, Packed, Packing};
@@ -52,6 +56,8 @@ pub(crate) struct Planner<'g> {
     homes: HashMap<ValueId, Home>,
     /// Packed constants by node and a word for how they are packed.
     packed: HashMap<(NodeId, String), usize>,
+    /// Buffers of values packed as weights, by a word for how they are packed.
+    packed_values: HashMap<(ValueId, String), usize>,
     /// Borders that the readers of a value need.
     borders: HashMap<ValueId, [usize; 4]>,
     /// Chains by the node that ends them.
@@ -60,6 +66,8 @@ pub(crate) struct Planner<'g> {
     absorbed: HashMap<NodeId, NodeId>,
     /// Softmaxes that are planned with the sum they read.
     masks: HashMap<NodeId, Masked>,
+    /// The residents that results take the places of.
+    replaces: HashMap<ValueId, ValueId>,
 }
 
 /// A plan without its constants, and what they are made of. It does not need the graph any more.
@@ -85,8 +93,8 @@ impl Planned {
     }
 }
 
-/// Plans a graph whose input shapes are known.
-pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError> {
+/// Plans a graph whose input shapes are known. Some inputs stay from run to run, and results take their places.
+pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Result<Planned, ExecError> {
     let folded = fold::fold(graph)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
@@ -98,11 +106,19 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError>
         places: HashMap::new(),
         homes: HashMap::new(),
         packed: HashMap::new(),
+        packed_values: HashMap::new(),
         borders: HashMap::new(),
         chains: HashMap::new(),
         absorbed: HashMap::new(),
         masks: HashMap::new(),
+        replaces: HashMap::new(),
     };
+    let results = graph.results();
+    for resident in residents {
+        if let Some((_, value)) = resident.output.and_then(|output| results.get(output)) {
+            planner.replaces.insert(*value, graph.inputs()[resident.input].into());
+        }
+    }
     planner.find_masks();
     planner.find_chains();
     planner.find_borders();
@@ -110,7 +126,7 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError>
         let home = planner.new_home(input.into());
         planner.plan.inputs.push(home);
     }
-    for node in graph.topo_order() {
+    for node in order(graph, !residents.is_empty()) {
         planner.node(node)?;
     }
     for (_, value) in graph.results() {
@@ -118,8 +134,28 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError>
         planner.plan.results.push(home);
     }
     let Planner { mut plan, packings, constants, .. } = planner;
+    plan.carry(residents);
     plan.assign_offsets();
     Ok(Planned { plan, packings, constants })
+}
+
+/// The nodes in the order they are planned. Those of a step that only lead to results through elementwise
+/// functions, updates of parameters, come last: then nothing reads what they replace any more.
+fn order(graph: &Graph, step: bool) -> Vec<NodeId> {
+    let mut order = graph.topo_order();
+    if step {
+        let mut last: HashSet<NodeId> = HashSet::new();
+        for &node in order.iter().rev() {
+            let elementwise = matches!(graph.op(node), Op::Unary(_) | Op::Binary(_) | Op::Variadic(_));
+            let ends = |user: &NodeId| last.contains(user) || matches!(graph.op(*user), Op::Return(_));
+            let users = (0..graph.result_count(node)).flat_map(|i| graph.uses(node.result(i)));
+            if elementwise && users.map(|(user, _)| user).all(|user| ends(&user)) {
+                last.insert(node);
+            }
+        }
+        order.sort_by_key(|node| last.contains(node));
+    }
+    order
 }
 
 impl Planner<'_> {
@@ -165,6 +201,7 @@ impl Planner<'_> {
             Planner::resize,
             Planner::movement,
             Planner::norm,
+            Planner::gradient,
         ];
         if families.iter().any(|family| family(self, node).is_some()) {
             return Ok(());
@@ -224,8 +261,13 @@ impl Planner<'_> {
 
     /// A new buffer.
     fn buffer(&mut self, bytes: usize) -> usize {
-        self.plan.buffers.push(Buffer { bytes, offset: 0, first: usize::MAX, last: 0 });
+        self.plan.buffers.push(Buffer { bytes, offset: 0, first: usize::MAX, last: 0, kept: false });
         self.plan.buffers.len() - 1
+    }
+
+    /// Makes a buffer keep what is in it from run to run.
+    fn keep(&mut self, buffer: usize) {
+        self.plan.buffers[buffer].kept = true;
     }
 
     /// Adds numbers for kernels.

@@ -39,6 +39,11 @@ impl Planner<'_> {
                 let axes = if s.flatten { (axis..rank).collect() } else { vec![axis] };
                 self.row_function(node, x, RowFunction::Softmax { scale: 1.0, mask: false }, &axes)
             }
+            Op::LogSoftmax(s) => {
+                let axis = resolve_axis(s.axis, rank).ok()?;
+                let axes = if s.flatten { (axis..rank).collect() } else { vec![axis] };
+                self.row_function(node, x, RowFunction::LogSoftmax, &axes)
+            }
             Op::LayerNorm(n) => {
                 let bias = graph.operand(node, 2).is_some();
                 let axis = resolve_axis(n.axis, rank).ok()?;
@@ -54,6 +59,9 @@ impl Planner<'_> {
                 self.row_function(node, x, RowFunction::RmsNorm { eps: n.eps }, &(axis..rank).collect::<Vec<_>>())
             }
             Op::Reduce(reduce) => {
+                if self.lane_sums(node, reduce).is_some() {
+                    return Some(());
+                }
                 let function = match reduce.kind {
                     ReduceKind::Sum => RowFunction::Sum,
                     ReduceKind::Mean => RowFunction::Mean,

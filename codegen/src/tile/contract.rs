@@ -218,10 +218,15 @@ impl Contract {
 
     /// Where [`Contract::pack`] puts the weight of group, output and k.
     pub(crate) fn position(&self, group: usize, output: usize, k: usize) -> usize {
-        let (all, size) = (self.blocks(), self.tiling.blocks);
+        let (first, width) = self.tile_of(output);
+        (group * self.blocks() * LANES + first) * self.depth() + k * width + output - first
+    }
+
+    /// The tile that an output of a group is in: its first output, and how many it has.
+    pub(crate) fn tile_of(&self, output: usize) -> (usize, usize) {
+        let size = self.tiling.blocks;
         let first = output / LANES / size * size;
-        let blocks = size.min(all - first);
-        (group * all + first) * LANES * self.depth() + k * blocks * LANES + output - first * LANES
+        (first * LANES, size.min(self.blocks() - first) * LANES)
     }
 
     /// Numbers that packed weights take.

@@ -4,6 +4,7 @@
 
 use optc_ir::op::{Act, Binary, Unary, Variadic};
 
+use super::function_grad;
 use super::program::{Bin, Cmp, Src, Un, V, Writer};
 
 /// A function of a running value, and for some of another operand.
@@ -55,6 +56,9 @@ pub(crate) enum Function {
     Min,
     /// x where positive, x·other elsewhere
     PRelu,
+    /// x·act′, act′ the derivative of an activation that follows from other: its result, or its operand where the
+    /// result does not say it
+    ActGrad(Act),
 }
 
 impl Function {
@@ -135,6 +139,7 @@ impl Function {
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
             Function::Erf => 5,
             Function::Gelu | Function::Elu(_) => 6,
+            Function::ActGrad(act) => function_grad::temporaries(act),
         }
     }
 
@@ -241,6 +246,7 @@ impl Function {
                 w.select(v, (Cmp::Less, v, 0.0), scaled, v);
                 w.drop(scaled);
             }),
+            Function::ActGrad(act) => zip(w, vs, other, |w, v, s| function_grad::apply(w, act, v, s)),
         }
     }
 
@@ -387,7 +393,7 @@ fn exp(w: &mut Writer, v: V) {
 }
 
 /// 1 / (1 + e⁻ˣ)
-fn sigmoid(w: &mut Writer, v: V) {
+pub(super) fn sigmoid(w: &mut Writer, v: V) {
     w.un(Un::Neg, v, v);
     exp_limited(w, v);
     w.bin(Bin::Add, v, v, 1.0);
@@ -420,7 +426,7 @@ fn tanh(w: &mut Writer, v: V) {
 
 /// By Abramowitz and Stegun 7.1.26 for |x| ≥ 1/2 and the Maclaurin series below, where the former would lose
 /// relative accuracy.
-fn erf(w: &mut Writer, v: V) {
+pub(super) fn erf(w: &mut Writer, v: V) {
     const TAIL: [f32; 6] = [1.061_405_4, -1.453_152, 1.421_413_8, -0.284_496_72, 0.254_829_6, 0.0];
     const SERIES: [f32; 6] =
         [-0.000_854_83, 0.005_223_98, -0.026_866_17, 0.112_837_92, -0.376_126_4, std::f32::consts::FRAC_2_SQRT_PI];

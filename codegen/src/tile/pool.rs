@@ -53,24 +53,24 @@ pub(crate) struct Pool {
 
 /// Windows next to each other along an axis, which see elements of the image in the same way.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Run {
+pub(super) struct Run {
     /// The first window.
-    first: usize,
+    pub(super) first: usize,
     /// Windows.
-    count: usize,
+    pub(super) count: usize,
     /// The first element of the image the first window sees.
-    read: usize,
+    pub(super) read: usize,
     /// How many elements further the next window begins to see.
-    step: usize,
+    pub(super) step: usize,
     /// Elements a window sees.
-    seen: usize,
+    pub(super) seen: usize,
     /// Elements that count for the mean.
     counted: usize,
 }
 
 impl Kind {
     /// The windows along an axis.
-    fn runs(self, axis: &WindowAxis) -> Vec<Run> {
+    pub(super) fn runs(self, axis: &WindowAxis) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for o in 0..axis.out {
             let (elements, read) = axis.elements(o);

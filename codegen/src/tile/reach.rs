@@ -41,6 +41,7 @@ fn of_nest(nest: &Nest, programs: &[Reach]) -> Reach {
     match nest {
         Nest::Call(program) => programs[*program],
         Nest::At(steps, inner) => of_nest(inner, programs).moved(*steps),
+        Nest::Loop(axis, inner) => of_nest(inner, programs).repeated(axis.count, axis.steps),
         Nest::Seq(parts) => parts.iter().fold(Reach::default(), |all, part| all.and(of_nest(part, programs))),
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum Nest {
     Call(usize),
     /// With pointers moved.
     At(Steps, Box<Nest>),
+    /// So many times, pointers moved from one time to the next.
+    Loop(Axis, Box<Nest>),
     /// One after the other.
     Seq(Vec<Nest>),
 }
@@ -78,6 +80,11 @@ impl Nest {
     /// This, with pointers moved.
     pub(crate) fn at(self, steps: Steps) -> Nest {
         if steps == STAY { self } else { Nest::At(steps, Box::new(self)) }
+    }
+
+    /// This, in loops, the innermost first.
+    pub(crate) fn repeated(self, axes: impl IntoIterator<Item = Axis>) -> Nest {
+        axes.into_iter().fold(self, |nest, axis| if axis.count == 1 { nest } else { Nest::Loop(axis, Box::new(nest)) })
     }
 }
 
@@ -167,6 +174,12 @@ fn write_nest(f: &mut fmt::Formatter<'_>, nest: &Nest, pointers: usize, depth: u
         Nest::At(steps, body) => {
             write!(f, "{:indent$}at", "")?;
             write_steps(f, "", steps, pointers)?;
+            writeln!(f)?;
+            write_nest(f, body, pointers, depth + 1)
+        }
+        Nest::Loop(axis, body) => {
+            write!(f, "{:indent$}{} times", "", axis.count)?;
+            write_steps(f, " by", &axis.steps, pointers)?;
             writeln!(f)?;
             write_nest(f, body, pointers, depth + 1)
         }
