@@ -13,6 +13,8 @@ const FOLDERS: &[(&str, &str, &str, &str)] = &[
     ("onnx/errors", ".onnx", "onnx_errors", "super::check_error"),
     ("models", ".onnx", "models", "super::check_model"),
     ("plans", ".ir", "plans", "check"),
+    ("grad", ".ir", "grad", "check"),
+    ("steps", ".ir", "steps", "check"),
 ];
 
 fn main() {

@@ -19,6 +19,7 @@ use crate::tile::rows::Rows;
 use crate::tile::transpose::Transpose;
 use crate::tile::weight_grad::WeightGrad;
 use crate::tile::winograd::{Patches, Tiles};
+use crate::tile::winograd_filters::Filters;
 use crate::tile::{LANES, Schedule};
 
 macro_rules! works {
@@ -55,6 +56,8 @@ works! {
     Patches,
     /// The transformation of sums to the tiles of a convolution.
     Tiles,
+    /// The transformation of the filters of a convolution.
+    Filters,
     /// A pool.
     Pool,
     /// A pool over whole planes.
@@ -121,6 +124,8 @@ impl Work {
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
+            // Each vector takes part in several sums.
+            Work::Filters(f) => f.vectors() * LANES * 8,
             Work::WeightGrad(g) => g.slices * g.slice_bytes() / 4,
             Work::LaneSums(s) => s.elements(),
             Work::PoolGrad(p) => {
@@ -170,9 +175,12 @@ impl Work {
             | Work::Slopes(Slopes { planes }) => planes.elements().to_string(),
             Work::PoolGrad(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::LaneSums(_) => self.elements().to_string(),
-            Work::Copy(_) | Work::Transpose(_) | Work::Fill(_) | Work::Patches(_) | Work::Tiles(_) => {
-                self.elements().to_string()
-            }
+            Work::Copy(_)
+            | Work::Transpose(_)
+            | Work::Fill(_)
+            | Work::Patches(_)
+            | Work::Tiles(_)
+            | Work::Filters(_) => self.elements().to_string(),
         }
     }
 }
@@ -204,6 +212,7 @@ impl fmt::Display for Work {
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),
             Work::Tiles(_) => f.write_str("f32_winograd_tiles_4x4"),
+            Work::Filters(_) => f.write_str("f32_winograd_filters_4x4"),
             Work::WeightGrad(g) if g.lanewise => f.write_str("f32_dwconv_weight_grad"),
             Work::WeightGrad(g) => {
                 let widest = g.runs.iter().map(|run| run.taps.len()).max().unwrap_or(0);

@@ -89,6 +89,17 @@ impl Selector {
         self.0.iter().any(|item| item.matches(graph, node))
     }
 
+    /// Whether a constant is selected, by its own name or by a layer that reads it: the kind of the layer or the
+    /// layer's name, but not the names of the layer's other constants.
+    pub fn matches_constant(&self, graph: &Graph, constant: NodeId, layers: &[NodeId]) -> bool {
+        self.0.iter().any(|item| match &item.matcher {
+            Matcher::Name(regex) => {
+                std::iter::once(&constant).chain(layers).any(|&node| regex.is_match(graph.name(node)))
+            }
+            Matcher::Op | Matcher::Depthwise | Matcher::Linear => layers.iter().any(|&node| item.matches(graph, node)),
+        })
+    }
+
     /// The items that match no node, as written: most likely typing errors.
     pub fn unmatched(&self, graph: &Graph) -> Vec<&str> {
         let silent = |item: &&Item| !graph.nodes().any(|node| item.matches(graph, node));

@@ -5,7 +5,8 @@ use optc_ir::{Graph, text, verify};
 use crate::inputs::InputSpec;
 
 /// The keys a head may have.
-const KEYS: &[&str] = &["run", "bind", "range", "data", "not-run", "error"];
+const KEYS: &[&str] =
+    &["run", "bind", "range", "data", "not-run", "error", "fixed", "zero", "refused", "optimizer", "loss", "keep"];
 
 /// One case file.
 #[derive(Clone, Debug)]

@@ -61,7 +61,8 @@ fn every_pass_has_cases_and_every_folder_a_pass() {
 #[test]
 fn every_snapshot_has_a_case() {
     let mut stale = Vec::new();
-    for folder in ["passes", "plans", "text", "verify", "onnx"].iter().flat_map(|folder| folders(&root().join(folder)))
+    for folder in
+        ["passes", "plans", "steps", "text", "verify", "onnx"].iter().flat_map(|folder| folders(&root().join(folder)))
     {
         let has_case = |snap: &PathBuf| ["ir", "onnx"].iter().any(|of| snap.with_extension(of).exists());
         stale.extend(files(&folder, "snap").into_iter().filter(|snap| !has_case(snap)));

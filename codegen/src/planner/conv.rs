@@ -97,11 +97,14 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
-                Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.tiles_of(node, conv, &window) {
+                Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                     Some(grid) => window.border_of_patches(grid),
                     None => window.border(),
                 }),
-                Op::ConvTranspose(conv) => self.transposed(node, conv).map(|layer| layer.border()),
+                Op::ConvTranspose(conv) => match self.transposed_tiles(node, conv) {
+                    Some((window, grid)) => Some(window.border_of_patches(grid)),
+                    None => self.transposed(node, conv).map(|layer| layer.border()),
+                },
                 Op::ConvWeightGrad(grad) => self.weight_grad_window(node, grad).map(|window| window.border()),
                 _ => None,
             };
@@ -123,8 +126,8 @@ impl Planner<'_> {
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
-        if let Some(grid) = self.tiles_of(node, conv, &window) {
-            return self.winograd(chain, conv.act, &window, grid);
+        if let Some(grid) = self.winograd_grid(conv.group, &window) {
+            return self.winograd(chain, conv.act, &window, grid, false);
         }
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
         let aligned = per_group.iter().all(|n| n.is_multiple_of(LANES));

@@ -188,6 +188,9 @@ impl Planner<'_> {
     /// A transposed convolution and the functions that follow it.
     pub(super) fn conv_transpose(&mut self, chain: &Chain, conv: &ConvTranspose) -> Option<()> {
         let node = chain.start;
+        if let Some((window, grid)) = self.transposed_tiles(node, conv) {
+            return self.winograd(chain, conv.act, &window, grid, true);
+        }
         let layer = self.transposed(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let (epilogue, operands) = self.image_epilogue(chain, conv.act, layer.y)?;

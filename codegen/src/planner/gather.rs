@@ -1,17 +1,25 @@
 //! Gathers: views where the indices are constant and evenly spaced, else slices moved at run time.
 
+use optc_ir::op::OneHot;
 use optc_ir::op::infer::resolve_axis;
-use optc_ir::{NodeId, Op, ValueId};
+use optc_ir::{DType, NodeId, Op, ValueId};
 
 use super::Planner;
 use crate::gather::{Extents, Gather};
 use crate::plan::{Arg, Home, Step, StepKind};
 
+/// Classes beyond which a table of one-hot vectors would be too large.
+const MAX_DEPTH: usize = 1024;
+
 impl Planner<'_> {
     /// A gather of `f32` slices.
     pub(super) fn gather(&mut self, node: NodeId) -> Option<()> {
         let graph = self.graph;
-        let Op::Gather(gather) = graph.op(node) else { return None };
+        let gather = match graph.op(node) {
+            Op::Gather(gather) => gather,
+            Op::OneHot(one_hot) => return self.one_hot(node, one_hot),
+            _ => return None,
+        };
         let (x, indices) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let shape = self.f32_shape(x)?;
         self.f32_shape(node.into())?;
@@ -34,8 +42,33 @@ impl Planner<'_> {
             outer: shape[..axis].iter().product(),
             axis: shape[axis],
             inner: shape[axis + 1..].iter().product(),
+            beyond: None,
         };
         let kind = StepKind::Gather(Gather { from, indices, to, extents });
+        self.plan.steps.push(Step { node: graph.name(node).to_owned(), kind });
+        Some(())
+    }
+
+    /// One-hot vectors along the last axis, of constant values.
+    fn one_hot(&mut self, node: NodeId, one_hot: &OneHot) -> Option<()> {
+        let graph = self.graph;
+        let result = self.f32_shape(node.into())?;
+        let (&depth, outer) = result.split_last()?;
+        if resolve_axis(one_hot.axis, result.len()).ok()? != outer.len() || depth > MAX_DEPTH {
+            return None;
+        }
+        let values = self.f32_constant(graph.operand(node, 2)?)?;
+        let &[off, on] = values.as_f32()? else { return None };
+        let integers = graph.ty(graph.operand(node, 0)?).as_tensor()?.dtype == DType::I64;
+        let Home::Slot(slot) = self.home(graph.operand(node, 0)?) else { return None };
+        if !integers {
+            return None;
+        }
+        let table: Vec<f32> = (0..=depth).flat_map(|i| (0..depth).map(move |j| if i == j { on } else { off })).collect();
+        let from = Arg::Constant(self.pack(&table), 0);
+        let to = self.place_plain(node.into(), &result).buffer;
+        let extents = Extents { outer: 1, axis: depth, inner: depth, beyond: Some(depth) };
+        let kind = StepKind::Gather(Gather { from, indices: Home::Slot(slot), to, extents });
         self.plan.steps.push(Step { node: graph.name(node).to_owned(), kind });
         Some(())
     }

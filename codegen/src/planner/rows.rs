@@ -39,6 +39,11 @@ impl Planner<'_> {
                 let axes = if s.flatten { (axis..rank).collect() } else { vec![axis] };
                 self.row_function(node, x, RowFunction::Softmax { scale: 1.0, mask: false }, &axes)
             }
+            Op::LogSoftmax(s) => {
+                let axis = resolve_axis(s.axis, rank).ok()?;
+                let axes = if s.flatten { (axis..rank).collect() } else { vec![axis] };
+                self.row_function(node, x, RowFunction::LogSoftmax, &axes)
+            }
             Op::LayerNorm(n) => {
                 let bias = graph.operand(node, 2).is_some();
                 let axis = resolve_axis(n.axis, rank).ok()?;

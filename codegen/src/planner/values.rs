@@ -164,7 +164,7 @@ impl Planner<'_> {
     }
 
     /// Appends copies into a buffer, each with where it begins in the value and in the buffer.
-    fn pack_by(&mut self, node: NodeId, from: Arg, buffer: usize, all: Vec<(Copy, i64, usize)>) -> Option<Arg> {
+    pub(super) fn pack_by(&mut self, node: NodeId, from: Arg, buffer: usize, all: Vec<(Copy, i64, usize)>) -> Option<Arg> {
         let count = all.len();
         for (i, (copy, start, to)) in all.into_iter().enumerate() {
             let start = isize::try_from(start).ok()?;

@@ -13,6 +13,7 @@ pub(crate) mod function;
 mod function_grad;
 pub(crate) mod global_pool;
 pub(crate) mod lane_sums;
+mod logarithm;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod pool_grad;
@@ -29,6 +30,7 @@ pub(crate) mod transpose;
 pub(crate) mod walk;
 pub(crate) mod weight_grad;
 pub(crate) mod winograd;
+pub(crate) mod winograd_filters;
 
 pub(crate) use program::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V, VECTOR_BYTES};
 pub(crate) use schedule::{Axis, Nest, Part, Schedule, Steps, signed};

@@ -1,6 +1,7 @@
 //! Functions of whole rows whose elements lie next to each other: reductions, softmax, normalisations.
 //!
 //! - softmax: `y = e^(t − max t) / Σ e^(t − max t)`, `t = scale·x + mask`
+//! - log softmax: `y = x − max x − ln Σ e^(x − max x)`
 //! - layer norm: `y = scale·(x − μ)/√(σ² + eps) + bias`, μ and σ² the mean and the variance of the row
 //! - RMS norm: `y = scale·x/√(Σx²/n + eps)`
 //!
@@ -12,6 +13,7 @@
 //! take the place of those of x.
 
 use super::function::{Function, exp_falling};
+use super::logarithm::ln_above_one;
 use super::program::{Bin, Inst, LANES, MAX_DEPTH, Mem, P, Program, Src, Un, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, STAY, Schedule, Steps, signed};
 use super::walk::{self, GRAIN, Limits, scaled};
@@ -51,6 +53,7 @@ pub(crate) enum RowFunction {
         /// Whether an operand is added before the maximum is taken.
         mask: bool,
     },
+    LogSoftmax,
     LayerNorm {
         eps: f32,
         /// Whether an operand is added in the end.
@@ -79,6 +82,7 @@ impl RowFunction {
             RowFunction::L2 => "row_l2",
             RowFunction::SumSquare => "row_sum_square",
             RowFunction::Softmax { .. } => "softmax",
+            RowFunction::LogSoftmax => "log_softmax",
             RowFunction::LayerNorm { .. } => "layer_norm",
             RowFunction::RmsNorm { .. } => "rms_norm",
         }
@@ -186,6 +190,7 @@ impl Rows {
                 RowFunction::L2 => self.number(w, Reduction::Squares, |w, v| w.un(Un::Sqrt, v, v)),
                 RowFunction::SumSquare => self.number(w, Reduction::Squares, |_, _| ()),
                 RowFunction::Softmax { scale, mask } => self.softmax(w, scale, mask),
+                RowFunction::LogSoftmax => self.log_softmax(w),
                 RowFunction::LayerNorm { eps, bias } => self.layer_norm(w, eps, bias),
                 RowFunction::RmsNorm { eps } => self.rms_norm(w, eps),
             }
@@ -236,6 +241,24 @@ impl Rows {
         });
         w.drop(total);
         w.drop_all(&held);
+    }
+
+    fn log_softmax(&self, w: &mut Writer) {
+        // The maximum may lose a NaN, but as e^NaN it makes the sum NaN, and so the row.
+        let top = self.reduce(w, &[], Reduction::Max, |_, _, _| ());
+        let total = self.reduce(w, &[], Reduction::Sum, |w, v, piece| {
+            w.bin(Bin::Sub, v, v, top);
+            exp_falling(w, v);
+            fill(w, v, piece.lanes, 0.0);
+        });
+        ln_above_one(w, total);
+        self.sweep(w, &[], |w, piece| {
+            let v = piece.element(w);
+            w.bin(Bin::Sub, v, v, top);
+            w.bin(Bin::Sub, v, v, total);
+            self.store(w, v, piece);
+        });
+        w.drop_all(&[top, total]);
     }
 
     fn layer_norm(&self, w: &mut Writer, eps: f32, bias: bool) {

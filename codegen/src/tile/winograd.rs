@@ -27,7 +27,7 @@ pub(crate) const PLACES: usize = PATCH * PATCH;
 pub(crate) const REGISTERS: usize = 32;
 
 /// The filter transformation G.
-const G: [[f32; 3]; PATCH] = [
+pub(super) const G: [[f32; 3]; PATCH] = [
     [1.0 / 4.0, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],

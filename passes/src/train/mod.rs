@@ -26,6 +26,8 @@ mod regularize;
 mod sampling;
 mod schedule;
 mod step;
+#[cfg(test)]
+mod tests;
 mod trainer;
 mod vjp;
 

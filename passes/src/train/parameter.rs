@@ -42,7 +42,7 @@ pub enum ParameterKind {
 impl Parameter {
     /// Whether a selector matches the constant or a layer that reads it. `graph` is the model.
     pub(super) fn matches(&self, graph: &Graph, selector: &Selector) -> bool {
-        std::iter::once(&self.node).chain(&self.readers).any(|&node| selector.matches(graph, node))
+        selector.matches_constant(graph, self.node, &self.readers)
     }
 }
 

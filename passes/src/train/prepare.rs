@@ -1,25 +1,52 @@
 //! A model made ready for differentiation: extents bound, shapes constant, activations nodes of their own.
 
-use optc_ir::op::{Act, Clip, Gelu, HardSigmoid, LeakyRelu, Unary};
-use optc_ir::{Dim, Graph, Interp, NodeId, Op, Tensor, Type, ValueId};
+use std::collections::HashMap;
+
+use optc_ir::op::{Act, Clip, Gelu, HardSigmoid, LeakyRelu, Reshape, Unary};
+use optc_ir::{Constant, Dim, Graph, Interp, NodeId, Op, Tensor, Type, TypeError, ValueId};
 
 use super::emit::Emit;
 use super::error::TrainError;
 use super::options::TrainOptions;
 use crate::pass::{Pass, PassCx};
+use crate::rewrite::int_operand;
 use crate::simplify::{FoldConstants, FoldShapes};
 
-/// Binds the symbols of a model: the first axis of its inputs to the batch, the others as the options say.
+/// Gives a model that was exported for batches of one size another: the first extent of its inputs, and of every
+/// reshape that names the old one where it could copy it. What the model computes of a sample stays the same.
 ///
 /// # Errors
-/// [`TrainError::Options`] if an input is made for another batch or an extent stays open, [`TrainError::Node`] if
-/// a node does not fit the extents.
+/// [`TrainError::Node`] naming the node that does not fit.
+pub(super) fn rebatch(graph: &mut Graph, batch: usize) -> Result<(), TrainError> {
+    let first = |graph: &Graph, value: ValueId| graph.ty(value).shape().and_then(|shape| shape.first()?.fixed());
+    for input in graph.inputs().to_vec() {
+        let (Some(old), Type::Tensor(mut ty)) = (first(graph, input.into()), graph.ty(input).clone()) else { continue };
+        if old == batch {
+            continue;
+        }
+        for node in graph.topo_order() {
+            let Op::Reshape(Reshape { allowzero: false }) = graph.op(node) else { continue };
+            let (Some(x), Some(mut shape)) = (graph.operand(node, 0), int_operand(graph, node, 1)) else { continue };
+            if first(graph, x) == Some(old) && shape.first().is_some_and(|&n| usize::try_from(n) == Ok(old)) {
+                shape[0] = 0;
+                graph.set_constant_operand(node, 1, Constant::dense(Tensor::i64([shape.len()], shape)));
+            }
+        }
+        ty.shape[0] = Dim::Fixed(batch);
+        graph.set_input_type(input, ty.into()).map_err(|error| misfit(error, batch))?;
+    }
+    Ok(())
+}
+
+fn misfit((node, error): (String, TypeError), batch: usize) -> TrainError {
+    TrainError::Node { node, op: "training".to_owned(), message: format!("does not fit a batch of {batch}: {error}") }
+}
+
+/// Binds the extents of a model: the first axis of its inputs to the batch, symbols as the options say.
+///
+/// # Errors
+/// [`TrainError::Options`] if an extent stays open, [`TrainError::Node`] if a node does not fit the extents.
 pub(super) fn bind(graph: &mut Graph, options: &TrainOptions) -> Result<(), TrainError> {
-    let misfit = |(node, error): (String, optc_ir::TypeError)| TrainError::Node {
-        node,
-        op: "training".to_owned(),
-        message: format!("does not fit a batch of {}: {error}", options.batch),
-    };
     let mut symbols: Vec<(String, usize)> = options.bind.clone();
     for &input in graph.inputs() {
         if let Some(Dim::Sym(symbol)) = graph.ty(input).shape().and_then(|shape| shape.first()) {
@@ -27,23 +54,20 @@ pub(super) fn bind(graph: &mut Graph, options: &TrainOptions) -> Result<(), Trai
         }
     }
     let bindings: Vec<(&str, usize)> = symbols.iter().map(|(name, n)| (name.as_str(), *n)).collect();
-    graph.bind(&bindings).map_err(misfit)?;
+    graph.bind(&bindings).map_err(|error| misfit(error, options.batch))?;
     for input in graph.inputs().to_vec() {
         let Type::Tensor(mut ty) = graph.ty(input).clone() else { continue };
         if ty.shape.first() == Some(&Dim::Any) {
             ty.shape[0] = Dim::Fixed(options.batch);
-            graph.set_input_type(input, ty.clone().into()).map_err(misfit)?;
+            graph.set_input_type(input, ty.clone().into()).map_err(|error| misfit(error, options.batch))?;
         }
         let name = graph.name(input);
         if let Some(dim) = ty.shape.iter().find(|dim| dim.fixed().is_none()) {
-            return Err(TrainError::Options(format!("input {name} is {ty}; say what {dim} stands for")));
-        }
-        if let Some(n) = ty.shape.first().and_then(Dim::fixed).filter(|&n| n != options.batch) {
-            let batch = options.batch;
-            return Err(TrainError::Options(format!("input {name} takes batches of {n}, not of {batch}")));
+            let message = format!("input {name} is {ty}; bind {dim}, or export the model with its extents known");
+            return Err(TrainError::Options(message));
         }
     }
-    Ok(())
+    rebatch(graph, options.batch)
 }
 
 /// Turns shape arithmetic into constants, so that rules can read shapes, bounds and pads.
@@ -104,10 +128,9 @@ fn activation(graph: &mut Graph, node: NodeId, act: Act) -> Result<ValueId, Trai
 /// # Errors
 /// [`TrainError::Node`] if an input does not fit.
 pub(super) fn graft(graph: &mut Graph, other: &Graph, inputs: &[ValueId]) -> Result<Vec<ValueId>, TrainError> {
-    let mut copies: std::collections::HashMap<NodeId, NodeId> = std::collections::HashMap::new();
-    let mut given: std::collections::HashMap<NodeId, ValueId> = std::collections::HashMap::new();
-    given.extend(other.inputs().iter().copied().zip(inputs.iter().copied()));
-    let placed = |value: ValueId, copies: &std::collections::HashMap<NodeId, NodeId>| -> Option<ValueId> {
+    let given: HashMap<NodeId, ValueId> = other.inputs().iter().copied().zip(inputs.iter().copied()).collect();
+    let mut copies: HashMap<NodeId, NodeId> = HashMap::new();
+    let placed = |value: ValueId, copies: &HashMap<NodeId, NodeId>| {
         given.get(&value.node).copied().or_else(|| Some(copies.get(&value.node)?.result(value.result.into())))
     };
     for node in other.topo_order() {

@@ -257,16 +257,18 @@ impl<'a> Builder<'a> {
             if !unmatched.is_empty() {
                 return Err(TrainError::Options(format!("dropout: no node matches {}", unmatched.join(", "))));
             }
-            // Names and constants are those of the model, whose nodes the graph has kept.
-            for node in self.model.topo_order() {
-                if !rule.before.matches(self.model, node) || matches!(self.model.op(node), Op::Const(_) | Op::Input(_))
-                {
+            for chosen in self.model.topo_order() {
+                let structural = matches!(self.model.op(chosen), Op::Const(_) | Op::Input(_) | Op::Return(_));
+                if structural || !rule.before.matches(self.model, chosen) {
                     continue;
                 }
+                // Folding shapes may have taken ids away and given them to others, but names stay.
+                let name = self.model.name(chosen);
+                let Some(node) = self.graph.nodes().find(|&node| self.graph.name(node) == name) else { continue };
                 let Some(x) = self.graph.operand(node, 0) else { continue };
                 let e = Emit::gradient_of(&mut self.graph, node);
                 let ty = TensorType::new(e.dtype(x)?, e.shape(x)?);
-                let name = format!("{}.dropout", self.model.name(node));
+                let name = format!("{name}.dropout");
                 let (factors, _) = self.input(&name, ty.clone(), Role::Dropout(self.dropout.len()));
                 self.dropout.push((ty, rule.rate));
                 let dropped = Emit::gradient_of(&mut self.graph, node).mul(x, factors)?;
@@ -296,6 +298,12 @@ impl<'a> Builder<'a> {
             let Some((_, result)) = results.get(at) else {
                 return Err(TrainError::Options("the model has no result to take a loss of".to_owned()));
             };
+            let first = Emit::gradient_of(&mut self.graph, result.node).shape(*result)?.first().copied();
+            if first != Some(self.options.batch) {
+                let (name, batch) = (&results[at].0, self.options.batch);
+                let message = format!("result {name} has not one row a sample of a batch of {batch}");
+                return Err(TrainError::Options(message));
+            }
             let wanted = term.loss.wants(&Emit::gradient_of(&mut self.graph, result.node), *result)?;
             let suffix = if self.options.losses.len() > 1 { format!(".{i}") } else { String::new() };
             let target = match wanted {

@@ -9,8 +9,10 @@ use super::error::TrainError;
 use super::loss::Loss;
 use super::options::TrainOptions;
 use super::parameter::{Parameter, untie};
+use super::prepare::rebatch;
 use super::step::{Role, TrainStep, differentiate};
 use crate::data::Dataset;
+use crate::rewrite::replace_by_constant;
 
 /// A model in training: its step, compiled, with parameters and state inside.
 pub struct Trainer<'a> {
@@ -219,7 +221,7 @@ impl<'a> Trainer<'a> {
             }
         }
         for &(node, place) in &self.step.statistics {
-            graph.set_op(node, Op::Const(Arc::new(Constant::dense(self.executable.get(place)?))));
+            replace_by_constant(&mut graph, node.into(), self.executable.get(place)?);
         }
         Ok(graph)
     }
@@ -310,7 +312,12 @@ impl<'a> Trainer<'a> {
     /// [`TrainError::Batch`] if the data has no labels; [`TrainError::Exec`] if the model can't be run.
     pub fn evaluate(&self, data: &dyn Dataset) -> Result<Evaluation, TrainError> {
         let labels = data.labels().ok_or_else(|| TrainError::Batch("the data has no labels".to_owned()))?;
-        let graph = self.graph()?;
+        let mut graph = self.graph()?;
+        // A model made for single samples is measured in batches, if it can be.
+        let mut wide = graph.clone();
+        if data.len() >= self.options.batch && rebatch(&mut wide, self.options.batch).is_ok() {
+            graph = wide;
+        }
         let fixed = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first().and_then(Dim::fixed));
         let batch = fixed.unwrap_or(self.options.batch);
         if batch == 0 || fixed.is_some_and(|n| n > data.len()) {

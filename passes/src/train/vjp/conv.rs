@@ -43,12 +43,19 @@ pub(super) struct Placement {
 
 impl Placement {
     pub(super) fn of(axes: &[WindowAxis]) -> Placement {
+        let begins = axes.iter().map(|axis| axis.begin);
         Placement {
-            strides: axes.iter().map(|axis| axis.stride).collect(),
-            pads: axes.iter().map(|axis| axis.begin).chain(axes.iter().map(|axis| axis.end)).collect(),
-            dilations: axes.iter().map(|axis| axis.dilation).collect(),
+            strides: unless_all(1, axes.iter().map(|axis| axis.stride)),
+            pads: unless_all(0, begins.chain(axes.iter().map(|axis| axis.end))),
+            dilations: unless_all(1, axes.iter().map(|axis| axis.dilation)),
         }
     }
+}
+
+/// The numbers, or nothing if all are the one that an absent list means.
+fn unless_all(absent: usize, numbers: impl Iterator<Item = usize>) -> Vec<usize> {
+    let numbers: Vec<usize> = numbers.collect();
+    if numbers.iter().all(|&n| n == absent) { Vec::new() } else { numbers }
 }
 
 /// The transposed convolution whose result, for an operand at the positions of the window, lies at what the
@@ -61,12 +68,13 @@ pub(super) fn adjoint(axes: &[WindowAxis], group: usize) -> ConvTranspose {
         let full = axis.out.saturating_sub(1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
         (full.saturating_sub(axis.begin + axis.input), (axis.begin + axis.input).saturating_sub(full))
     };
+    let begins = axes.iter().map(|axis| axis.begin);
     ConvTranspose {
         strides,
-        pads: axes.iter().map(|axis| axis.begin).chain(axes.iter().map(|axis| reach(axis).0)).collect(),
+        pads: unless_all(0, begins.chain(axes.iter().map(|axis| reach(axis).0))),
         dilations,
         group,
-        output_padding: axes.iter().map(|axis| reach(axis).1).collect(),
+        output_padding: unless_all(0, axes.iter().map(|axis| reach(axis).1)),
         ..ConvTranspose::default()
     }
 }
