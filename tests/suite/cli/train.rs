@@ -46,7 +46,7 @@ do = "evaluate"
 max-error = 20
 "#;
 
-/// Pictures of one bright column among noise, which is the class.
+/// Pictures of one bright column among noise, which is the class: far enough from those of others for shifts.
 fn data(bench: &Bench) {
     let mut state = 7u32;
     let mut random = || {
@@ -56,9 +56,9 @@ fn data(bench: &Bench) {
     let part = |count: usize, random: &mut dyn FnMut() -> u8| {
         let mut pixels = Vec::new();
         for i in 0..count {
-            pixels.extend((0..64).map(|at| if at % 8 == 1 + i % 5 { 160 + random() / 4 } else { random() / 3 }));
+            pixels.extend((0..64).map(|at| if at % 8 == 1 + 3 * (i % 3) { 160 + random() / 4 } else { random() / 3 }));
         }
-        let labels = (0..count).map(|i| (i % 5) as i64).collect::<Vec<_>>();
+        let labels = (0..count).map(|i| (i % 3) as i64).collect::<Vec<_>>();
         (Tensor::new([count, 8, 8], Data::U8(pixels)), Tensor::i64([count], labels))
     };
     let (x, y) = part(320, &mut random);
@@ -84,9 +84,8 @@ fn a_recipe_makes_a_small_model_that_is_right() {
     assert_eq!(names, ["train", "prune", "cluster", "fine-tune", "passes", "evaluate"]);
     let number = |stage: usize, key: &str| stages[stage][key].as_f64().expect("a number");
     assert!(number(0, "error") < 10.0, "{report}");
-    // A quarter of 1,316 weights are left, with the biases that there are none of and the scales of the
-    // normalisation.
-    assert!(number(1, "nonzero") <= 329.0 + 8.0, "{report}");
+    // A quarter of 1,316 weights are left, and what the normalisation has.
+    assert!(number(1, "nonzero") <= 329.0 + 16.0, "{report}");
     assert!(number(3, "optc_bytes") < 0.2 * number(0, "optc_bytes"), "{report}");
     assert_eq!(report["epochs"].as_array().map(Vec::len), Some(10));
     for name in ["out/r.onnx", "out/r.optc", "out/best.onnx", "out/last.npz", "out/history.json", "out/history.svg"] {
