@@ -31,6 +31,9 @@ const ROWS: [Row; 8] = [
     (Some("lenet-5"), "lenet-5-tiny", "-"),
 ];
 
+/// Sizes in kilobytes, and test errors in percent at these sizes.
+type Curve = Vec<(f64, f64)>;
+
 /// Shares of weights that are left, for the curves.
 const DENSITIES: [f64; 6] = [0.3, 0.12, 0.08, 0.05, 0.03, 0.015];
 /// Values a layer shares, for the curves.
@@ -63,7 +66,7 @@ impl Session {
         Ok(run.run(graph, false)?.history)
     }
 
-    /// Error in percent and kilobytes of the last stage of a recipe given as text, from the dense reference.
+    /// Kilobytes and error in percent of the last stage of a recipe given as text, from the dense reference.
     fn point(&self, name: &str, stages: &str) -> Result<(f64, f64), Box<dyn Error>> {
         let text = format!("about = \"a point of a curve\"\n[data]\nscale = \"1/255\"\n{stages}");
         let history = self.run(&train::parse(&text, name, name)?, Some("lenet-300-100"))?;
@@ -71,7 +74,7 @@ impl Session {
         Ok((last.optc_bytes as f64 / 1000.0, last.error))
     }
 
-    fn curves(&self) -> Result<[Vec<(f64, f64)>; 3], Box<dyn Error>> {
+    fn curves(&self) -> Result<[Curve; 3], Box<dyn Error>> {
         let prune = |density: f64| {
             format!(
                 "[[stage]]\ndo = 'prune'\nsparsity = {}\nscope = 'global'\nepochs = 6\nlr = 1.5e-3\nshift = 1\n",
@@ -119,7 +122,7 @@ fn say(text: &str) {
 }
 
 /// Error over size, the latter logarithmic.
-fn draw(path: &Path, curves: &[Vec<(f64, f64)>; 3]) -> Result<(), Box<dyn Error>> {
+fn draw(path: &Path, curves: &[Curve; 3]) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(path, (900, 480)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

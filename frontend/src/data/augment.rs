@@ -52,7 +52,7 @@ impl Augment {
         let mut plane = vec![0.0; height * width];
         for (&sample, picture) in samples.iter().zip(values.chunks_exact_mut(channels * height * width)) {
             rng.set_word_pos(4 * sample as u128);
-            let mut draw = |count: usize| (u64::from(rng.next_u32()) * count as u64 >> 32) as usize;
+            let mut draw = |count: usize| ((u64::from(rng.next_u32()) * count as u64) >> 32) as usize;
             let [dy, dx] = [draw(2 * self.shift + 1), draw(2 * self.shift + 1)];
             let flip = self.flip && draw(2) == 1;
             for (c, pixels) in picture.chunks_exact_mut(height * width).enumerate() {

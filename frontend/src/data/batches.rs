@@ -93,9 +93,9 @@ impl Epoch<'_> {
 /// Puts numbers into an order that follows from a seed and an epoch (Fisher and Yates).
 pub(super) fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(epoch ^ 1 << 63);
+    rng.set_stream(epoch ^ (1 << 63));
     for last in (1..order.len()).rev() {
-        let other = (u128::from(rng.next_u64()) * (last as u128 + 1) >> 64) as usize;
+        let other = ((u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64) as usize;
         order.swap(last, other);
     }
 }

@@ -307,10 +307,9 @@ impl Run<'_> {
             };
             let mut sum = 0.0;
             epoch.for_each(&self.data.train, 0, |step, batch| {
-                if let Some(prune) = prune {
-                    if let Some(t) = due(prune, number * steps + step, steps, total) {
-                        self.prune(&prune.pipeline(t, from), &mut trainer)?;
-                    };
+                let due = prune.and_then(|prune| Some((prune, due(prune, number * steps + step, steps, total)?)));
+                if let Some((prune, t)) = due {
+                    self.prune(&prune.pipeline(t, from), &mut trainer)?;
                 }
                 let labels: Vec<i64> = batch.labels.iter().map(|&label| label.into()).collect();
                 // Of nothing but distances from a teacher, a step takes no labels.
@@ -393,7 +392,7 @@ fn due(prune: &Prune, step: usize, steps_an_epoch: usize, total: usize) -> Optio
     let last = (ramp / every * every).max(1).min(total - 1);
     match step {
         _ if step == last => Some(1.0),
-        _ if step > 0 && step < last && step % every == 0 => Some(step as f64 / ramp as f64),
+        _ if step > 0 && step < last && step.is_multiple_of(every) => Some(step as f64 / ramp as f64),
         _ => None,
     }
 }
