@@ -212,6 +212,7 @@ pub static PASSES: &[PassInfo] = &[
             OptionInfo { key: "k", default: "", help: "values a layer, found by k-means" },
             OptionInfo { key: "bits", default: "", help: "the same as its logarithm" },
             OptionInfo { key: "init", default: "linear", help: "linear, density, random, or exact for the optimum" },
+            OptionInfo { key: "biases", default: "false", help: "whether biases share values, and weights stay" },
             OptionInfo {
                 key: "bound",
                 default: "0.0165",

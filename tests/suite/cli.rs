@@ -1,6 +1,9 @@
 //! The command as a process: exit codes, messages, the JSON programs rely on, what is written and what
 //! is left alone.
 
+#[path = "cli/train.rs"]
+mod train;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

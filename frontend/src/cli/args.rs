@@ -12,6 +12,8 @@ use optc_passes::pipeline::PRESETS;
 
 pub use super::explain::ExplainArgs;
 pub use super::sensitivity::SensitivityArgs;
+use super::new::NewArgs;
+use super::train::TrainArgs;
 use crate::compiled::BackendKind;
 
 /// An optimizing compiler for neural networks: ONNX in, a smaller and faster model out.
@@ -70,6 +72,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Turn a .optc file back into ONNX, with identical values
     Unpack(UnpackArgs),
+    /// Write a network with random weights, to be trained
+    New(NewArgs),
+    /// Train and compress a model by a recipe
+    Train(TrainArgs),
     /// List the passes and their options
     Passes(PassesArgs),
     /// List the operators optc knows
@@ -124,8 +130,9 @@ fn goals() -> PossibleValuesParser {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Data to measure on")]
 pub struct DataArgs {
-    /// Inputs to measure on: .npz by input names; .npy or idx for a model with one input (.gz is fine); or a
-    /// folder of pictures, in subfolders by class. The leading axis of an array counts samples
+    /// Inputs to measure on: .npz by input names; .npy or idx for a model with one input (.gz is fine); a
+    /// folder of pictures, in subfolders by class; or a folder as MNIST and CIFAR are published, of which the
+    /// part to test on is taken. The leading axis of an array counts samples
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Option<PathBuf>,
     /// The class of each sample: integers in an .npy, .npz or idx file

@@ -12,10 +12,12 @@ mod explain;
 mod inspect;
 mod list;
 mod measure;
+pub mod new;
 mod outputs;
 mod run;
 mod sensitivity;
 mod session;
+pub mod train;
 mod unpack;
 mod watch;
 
@@ -38,7 +40,9 @@ pub fn execute(cli: &Cli) -> Result<(), Error> {
         Some(Command::Sensitivity(args)) => sensitivity::sensitivity(args),
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => compile::check(args),
+        Some(Command::Train(args)) => train::train(args),
         Some(Command::Unpack(args)) => unpack::unpack(args),
+        Some(Command::New(args)) => new::new(args),
         Some(Command::Passes(args)) => list::passes(args),
         Some(Command::Ops(args)) => list::ops(args),
     }

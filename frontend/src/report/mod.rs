@@ -6,6 +6,7 @@
 mod build;
 mod json;
 pub(crate) mod plot;
+mod storage;
 pub mod table;
 mod text;
 
@@ -14,6 +15,7 @@ use serde::{Serialize, Serializer};
 
 pub use build::{CodedBytes, coded_bytes, compile_layers, encodings, layers, skipped, summarize_passes};
 pub use json::to_json;
+pub use storage::{StorageRow, storage, storage_table};
 pub(crate) use text::distance_table;
 pub use text::{bytes, compile_report, count, energy, layer_table, percent};
 
@@ -59,6 +61,8 @@ pub struct CompileReport {
     pub layers: Vec<Layer>,
     /// The constants of the result by encoding.
     pub encodings: Vec<EncodingRow>,
+    /// What each constant takes in the `.optc`, if one was made.
+    pub storage: Vec<StorageRow>,
     /// What passes declined to do, and why, most frequent first.
     pub skipped: Vec<SkippedRow>,
     /// What the passes' checks found, if they were asked for.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Align, Style, Table};
-use super::{CompileReport, Layer, Measured, OutputDistance};
+use super::{CompileReport, Layer, Measured, OutputDistance, storage_table};
 
 /// Layers listed before the smallest are summed up in one row.
 const MAX_LAYERS: usize = 24;
@@ -87,6 +87,10 @@ pub fn compile_report(report: &CompileReport, style: Style, all: bool) -> String
     if !report.encodings.is_empty() {
         heading(&mut out, "Bytes by encoding");
         push(&mut out, &encoding_table(report, style));
+    }
+    if all && !report.storage.is_empty() {
+        heading(&mut out, "Constants in the .optc");
+        push(&mut out, &storage_table(&report.storage, style));
     }
     heading(&mut out, "Passes");
     push(&mut out, &pass_table(report, style, all));
