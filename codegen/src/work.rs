@@ -13,6 +13,8 @@ use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
+use crate::tile::spmm::{Planes, Spmm};
+use crate::tile::spmm_unrolled::Unrolled;
 use crate::tile::transpose::Transpose;
 use crate::tile::winograd::{Patches, Tiles};
 use crate::tile::{LANES, Schedule};
@@ -47,6 +49,10 @@ works! {
     Contract,
     /// A depthwise convolution.
     Depthwise,
+    /// A sparse convolution over planes.
+    Spmm,
+    /// A sparse convolution over planes, the pattern of its weights in its code.
+    Unrolled,
     /// The transformation of the patches of a convolution.
     Patches,
     /// The transformation of sums to the tiles of a convolution.
@@ -77,6 +83,8 @@ impl Work {
         match self {
             Work::Contract(c) => c.macs(),
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
+            Work::Spmm(s) => s.macs(),
+            Work::Unrolled(u) => u.macs(),
             Work::Recurrent(r) => r.macs(),
             _ => 0,
         }
@@ -87,6 +95,9 @@ impl Work {
         match self {
             Work::Contract(c) => c.images * c.groups * c.outputs * c.rows * c.columns,
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns,
+            Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
+                planes.images * planes.rows * planes.vectors * LANES
+            }
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -125,6 +136,8 @@ impl Work {
             Work::Depthwise(d) => {
                 format!("{}×{}×{}×{}", d.images * d.blocks * LANES, d.rows, d.columns, d.kernel[0] * d.kernel[1])
             }
+            Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
+            Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),
@@ -138,6 +151,11 @@ impl Work {
     }
 }
 
+/// Points, rows, and weights that are not zero.
+fn sparse(planes: &Planes, nonzeros: usize) -> String {
+    format!("{}×{}, {nonzeros} weights", planes.images * planes.pixels, planes.rows)
+}
+
 /// The kernel's name, after XNNPACK: `{type}_{operator}_{tile}`.
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,6 +166,8 @@ impl fmt::Display for Work {
                 write!(f, "f32_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
             }
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
+            Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
+            Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
             Work::Pool(p) => f.write_str(match p.kind {
                 PoolKind::Max => "f32_max_pool",
                 PoolKind::Average { .. } => "f32_average_pool",

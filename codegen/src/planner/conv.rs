@@ -50,7 +50,7 @@ impl Window {
     }
 
     /// Elements of the window.
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.axes[0].kernel * self.axes[1].kernel
     }
 
@@ -101,6 +101,7 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
+                Op::Conv(_) if self.sparse.contains(&node) => None,
                 Op::Conv(conv) => self.conv_window(node, conv).map(|window| match self.winograd_grid(conv, &window) {
                     Some(grid) => window.border_of_patches(grid),
                     None => window.border(),
@@ -125,6 +126,9 @@ impl Planner<'_> {
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
+        }
+        if self.sparse.contains(&node) {
+            return self.sparse_convolution(chain, conv, &window);
         }
         if let Some(grid) = self.winograd_grid(conv, &window) {
             return self.winograd(chain, conv.act, &window, grid);

@@ -2,10 +2,12 @@
 //! and kernels, and leaves the rest to the interpreter.
 //!
 //! Layouts: images that convolutions and pools read and write lie in blocks of channels, with the border of
-//! zeros their readers need; everything else lies in order of its axes. Transposes, slices and reshapes are
+//! zeros their readers need; those that sparse convolutions read and write lie in planes; everything else lies in
+//! order of its axes. Transposes, slices and reshapes are
 //! views where strides can say them. Conversions are steps of the plan, made once a value.
 
 mod chain;
+mod choose;
 mod conv;
 mod conv_transpose;
 mod fold;
@@ -17,13 +19,15 @@ mod matrix;
 mod movement;
 mod norm;
 mod places;
+mod planar;
 mod recurrent;
 mod resize;
 mod rows;
+mod sparse;
 mod view;
 mod winograd;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
@@ -53,6 +57,12 @@ pub(crate) struct Planner<'g> {
     packed: HashMap<(NodeId, String), usize>,
     /// Borders that the readers of a value need.
     borders: HashMap<ValueId, [usize; 4]>,
+    /// Convolutions that are computed as sparse products.
+    sparse: HashSet<NodeId>,
+    /// Elements from one row to the next of planes of these extents, where there are gaps.
+    pitches: HashMap<[usize; 2], usize>,
+    /// Borders that those readers of a value need that read it in planes.
+    planar_borders: HashMap<ValueId, [usize; 4]>,
     /// Chains by the node that ends them.
     chains: HashMap<NodeId, Chain>,
     /// What is computed where another node of its chain ends: all nodes of chains but the ends.
@@ -98,12 +108,16 @@ pub(crate) fn plan(graph: &Graph, target: &Target) -> Result<Planned, ExecError>
         homes: HashMap::new(),
         packed: HashMap::new(),
         borders: HashMap::new(),
+        sparse: HashSet::new(),
+        pitches: HashMap::new(),
+        planar_borders: HashMap::new(),
         chains: HashMap::new(),
         absorbed: HashMap::new(),
         masks: HashMap::new(),
     };
     planner.find_masks();
     planner.find_chains();
+    planner.find_sparse();
     planner.find_borders();
     for &input in graph.inputs() {
         let home = planner.new_home(input.into());

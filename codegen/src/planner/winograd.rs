@@ -40,6 +40,15 @@ impl Window {
 impl Planner<'_> {
     /// The tiles of a convolution that is worth transforming; `None` for one that is not, or can't be.
     pub(super) fn winograd_grid(&self, conv: &Conv, window: &Window) -> Option<Grid> {
+        self.transformed(conv, window).map(|(grid, _)| grid)
+    }
+
+    /// The vector instructions of a convolution that is worth transforming.
+    pub(super) fn winograd_cycles(&self, conv: &Conv, window: &Window) -> Option<usize> {
+        self.transformed(conv, window).map(|(_, cycles)| cycles)
+    }
+
+    fn transformed(&self, conv: &Conv, window: &Window) -> Option<(Grid, usize)> {
         let fits = window.axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1));
         let [channels, outputs] = window.channels;
         if !fits || conv.group != 1 || channels < FEW_CHANNELS || self.target.vectors.registers() < REGISTERS {
@@ -57,7 +66,7 @@ impl Planner<'_> {
         let plain = (window.images * rows * columns * 9 * channels * to).max(weights(9));
         let products = (tiles * PLACES * channels * to).max(weights(PLACES));
         let transformed = products + tiles * (from * PATCH_WORK + to * TILE_WORK);
-        (transformed + transformed / 8 < plain).then_some(grid)
+        (transformed + transformed / 8 < plain).then_some((grid, transformed))
     }
 
     /// A convolution by tiles, and the functions that follow it.

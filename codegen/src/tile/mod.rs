@@ -18,6 +18,8 @@ pub(crate) mod recurrent;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
+pub(crate) mod spmm;
+pub(crate) mod spmm_unrolled;
 #[cfg(test)]
 mod testing;
 pub(crate) mod transpose;
