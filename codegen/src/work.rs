@@ -13,6 +13,7 @@ use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
+use crate::tile::split::Split;
 use crate::tile::spmm::{Planes, Spmm};
 use crate::tile::spmm_unrolled::Unrolled;
 use crate::tile::transpose::Transpose;
@@ -71,6 +72,8 @@ works! {
     Resample,
     /// A copy between strides.
     Copy,
+    /// Images split by columns.
+    Split,
     /// A transposition, also to and from blocks of channels.
     Transpose,
     /// A region set to one number.
@@ -110,6 +113,7 @@ impl Work {
             Work::Recurrent(r) => r.elements() * 4 * r.cell.gates(),
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
+            Work::Split(s) => s.elements(),
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
@@ -144,7 +148,7 @@ impl Work {
             Work::Rows(r) => r.elements().to_string(),
             Work::Recurrent(r) => r.elements().to_string(),
             Work::Resample(r) => (r.vectors() * LANES).to_string(),
-            Work::Copy(_) | Work::Transpose(_) | Work::Fill(_) | Work::Patches(_) | Work::Tiles(_) => {
+            Work::Copy(_) | Work::Split(_) | Work::Transpose(_) | Work::Fill(_) | Work::Patches(_) | Work::Tiles(_) => {
                 self.elements().to_string()
             }
         }
@@ -181,6 +185,7 @@ impl fmt::Display for Work {
             Work::Recurrent(r) => write!(f, "f32_{}", r.cell.word()),
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),
+            Work::Split(_) => f.write_str("f32_split"),
             Work::Transpose(_) => f.write_str("f32_transpose"),
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),

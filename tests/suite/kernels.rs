@@ -4,6 +4,7 @@
 mod movement;
 mod recurrent;
 mod resize;
+mod sparse;
 mod transposed;
 
 use optc_codegen::{Jit, Plan, Target, Vectors};

@@ -114,6 +114,7 @@ impl Lowering<'_, '_> {
                 });
             }
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
+            Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, [*a, *b], *odd),
             Inst::StoreFour(m, v, four) => {
                 let value = self.get(*v, usize::from(*four));
                 self.store(value, *m, 0);
@@ -319,6 +320,15 @@ impl Lowering<'_, '_> {
                 l.shuffle(a, b, from.map(|lane| lane + 2 * first))
             }
             _ => l.get(if part < PARTS / 2 { a } else { b }, part % 2 * 2 + first),
+        });
+    }
+
+    fn deinterleave(&mut self, d: V, from: [V; 2], odd: bool) {
+        let first = usize::from(odd);
+        self.each(d, |l, part| {
+            let (source, at) = (from[part / (PARTS / 2)], part % (PARTS / 2) * 2);
+            let (a, b) = (l.get(source, at), l.get(source, at + 1));
+            l.shuffle(a, b, std::array::from_fn(|lane| 2 * lane + first))
         });
     }
 

@@ -216,6 +216,7 @@ impl Assembler {
             Inst::Swap(d, a, distance) => self.swap(*d, *a, *distance),
             Inst::Merge(d, s, n) => self.merge(*d, *s, usize::from(*n)),
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
+            Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];

@@ -9,6 +9,14 @@ pub(super) const DENSE: f64 = 1.06;
 /// Cycles of a vector of elements brought from one layout to another.
 pub(super) const CONVERSION: f64 = 6.0;
 
+/// Bytes of constants that stay in a processor's own caches from one run to the next, as a rule.
+const CACHED: usize = 2 << 20;
+
+/// Cycles in which constants of so many bytes come to the processor.
+pub(super) fn reading(bytes: usize) -> f64 {
+    bytes as f64 / if bytes > CACHED { 4.0 } else { 24.0 }
+}
+
 /// A layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layer {
@@ -53,8 +61,18 @@ pub(super) struct Product {
 /// Bytes that the nearest cache keeps of x.
 const NEAREST: f64 = 24e3;
 
-/// Cycles for each vector of x that does not come from the nearest cache.
-const FAR: f64 = 0.6;
+/// Cycles for each vector of x that does not come from the nearest cache: one that products wait for, and one that
+/// is loaded ahead of them.
+const FAR: f64 = 2.4;
+const FAR_AHEAD: f64 = 0.9;
+
+/// Weights whose code stays in a processor's own caches from one run to the next, and cycles for each where they
+/// are more.
+const CACHED_CODE: usize = 20_000;
+const COLD: f64 = 5.0;
+
+/// Vectors of positions that are too few to pay for reading code.
+const FEW: usize = 4;
 
 /// Rows that share what the unrolled kernel loads.
 const GROUP: usize = 28;
@@ -69,16 +87,20 @@ impl Product {
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
         let near = self.channels as f64 * chunk * 64.0 < NEAREST;
-        let load = if self.taps == 1 { 1.0 } else { 1.5 } + if near { 0.0 } else { FAR };
-        // A sum waits four cycles for each of its products.
-        let weight = (chunk * load + 0.8).max(4.0);
+        let load = match self.taps {
+            _ if !near => FAR,
+            1 => 1.0,
+            _ => 1.5,
+        };
+        let weight = (chunk * load + 0.8).max(1.5);
         let row = 20.0 + 4.0 * chunk;
-        (self.images * tiles) as f64 * (self.nonzeros as f64 * weight + self.rows as f64 * row)
+        let products = (self.images * tiles) as f64 * (self.nonzeros as f64 * weight + self.rows as f64 * row);
+        products.max(reading(self.nonzeros * 8))
     }
 
     /// Cycles of the kernel that has the pattern of weights in its code.
     pub(super) fn unrolled_cycles(&self) -> f64 {
-        if self.nonzeros > UNROLLED {
+        if self.nonzeros > UNROLLED || self.vectors < FEW {
             return f64::INFINITY;
         }
         let groups = self.rows.div_ceil(GROUP) as f64;
@@ -86,10 +108,15 @@ impl Product {
         // Of independent rows, how many k at least one has a weight for.
         let density = self.nonzeros as f64 / (depth * self.rows as f64);
         let loads = groups * depth * (1.0 - (1.0 - density).powf(self.rows as f64 / groups));
-        let load = if self.taps == 1 { 0.1 } else { 0.55 };
+        let near = self.channels as f64 * 64.0 < NEAREST;
+        let load = match self.taps {
+            _ if !near => FAR_AHEAD,
+            1 => 0.1,
+            _ => 0.55,
+        };
         let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
-        // Code is read once a run from further away.
-        let cold = self.nonzeros as f64 * 1.5;
+        // Code is read once a run from further away, unless there is little of it.
+        let cold = self.nonzeros as f64 * if self.nonzeros > CACHED_CODE { COLD } else { 1.0 };
         (self.images * self.vectors) as f64 * vector + cold
     }
 

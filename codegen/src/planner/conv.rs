@@ -123,12 +123,12 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
+        if self.sparse.contains(&node) {
+            return self.sparse_convolution(chain, conv, &window);
+        }
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
-        }
-        if self.sparse.contains(&node) {
-            return self.sparse_convolution(chain, conv, &window);
         }
         if let Some(grid) = self.winograd_grid(conv, &window) {
             return self.winograd(chain, conv.act, &window, grid);

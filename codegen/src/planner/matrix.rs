@@ -5,6 +5,7 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
+use super::sparse_matrix::SparseMatrix;
 use crate::layout::{Layout, plain_strides, reshaped};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
@@ -85,6 +86,10 @@ impl Planner<'_> {
         let m = leading.iter().product();
         if weights.len() != 2 {
             return None;
+        }
+        let layer = SparseMatrix { shape: [m, n, k], transposed: right.transposed, factor: right.factor, bias, act };
+        if self.sparse_matrix(chain, &layer).is_some() {
+            return Some(());
         }
         let (arg, rows) = self.matrix_rows(node, x, [m, k])?;
         let bias_arg = match bias {

@@ -24,6 +24,7 @@ mod recurrent;
 mod resize;
 mod rows;
 mod sparse;
+mod sparse_matrix;
 mod view;
 mod winograd;
 

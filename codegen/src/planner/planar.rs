@@ -10,6 +10,7 @@ use crate::tile::copy::Copy;
 use crate::tile::epilogue::Strides;
 use crate::tile::fill::{Fill, Region};
 use crate::tile::signed;
+use crate::tile::split::Split;
 use crate::tile::transpose::Transpose;
 
 /// How windows read planes. An image is seen as one image for each remainder that rows and columns leave when
@@ -148,19 +149,31 @@ impl Planner<'_> {
         let image = Planar::new(shape, pitch, reading.border);
         let buffer = self.cleared(node, &image, true);
         let [image_step, plane, row] = image.steps();
+        let channel = plane * signed(count);
+        let mut split: Vec<usize> = Vec::new();
         for (i, &first) in reading.phases.iter().enumerate() {
             let extents = [0, 1].map(|axis| (images[axis + 2] - first[axis]).div_ceil(reading.stride[axis]));
             // The last rows and columns of an image may lack some phases.
-            for (axis, edge) in [(0, reading.extents[0]), (1, reading.extents[1])] {
-                if extents[axis] < edge {
-                    self.clear_edge(node, buffer, &image, (i, count), axis);
-                }
+            for axis in (0..2).filter(|&axis| extents[axis] < reading.extents[axis]) {
+                self.clear_edge(node, buffer, &image, (i, count), axis);
             }
-            let start = image.start() + usize::try_from(plane).ok()? * i;
+            if split.contains(&i) {
+                continue;
+            }
+            let start = |i: usize| Some(Arg::Buffer(buffer, image.start() + usize::try_from(plane).ok()? * i));
             let phase = Phase { first, stride: reading.stride, extents };
-            let to = (Arg::Buffer(buffer, start), [image_step, plane * signed(count), row]);
-            self.fill_planes(node, value, phase, to)?;
-            if i + 1 < count {
+            // Phases of the same rows are made at once where columns are divided by two.
+            let of_rows: Vec<usize> = (i..count).filter(|&j| reading.phases[j][0] == first[0]).collect();
+            if reading.stride[1] == 2 && !self.is_blocked(value) {
+                let wanted = of_rows.iter().map(|&j| reading.phases[j][1]).collect();
+                let to = of_rows.iter().map(|&j| start(j)).collect::<Option<Vec<Arg>>>()?;
+                self.split_columns(node, value, phase, wanted, (to, [image_step, channel, row]))?;
+                split.extend(of_rows);
+            } else {
+                self.fill_planes(node, value, phase, (start(i)?, [image_step, channel, row]))?;
+                split.push(i);
+            }
+            if split.len() < count {
                 self.overlap();
             }
         }
@@ -179,6 +192,29 @@ impl Planner<'_> {
         let region = Region { start, shape: shape.to_vec(), strides: vec![plane * signed(count), row, 4] };
         self.kernel(node, Fill { value: 0.0, regions: vec![region] }, vec![Arg::Buffer(buffer, 0)]);
         self.overlap();
+    }
+
+    /// Moves the pixels of the rows of a phase to planes, those of even columns, of odd ones or both as `wanted`
+    /// says: where the first of each is, and the steps from one image, channel and row to the next.
+    fn split_columns(
+        &mut self,
+        node: NodeId,
+        value: ValueId,
+        phase: Phase,
+        wanted: Vec<usize>,
+        (to, steps): (Vec<Arg>, [i64; 3]),
+    ) -> Option<()> {
+        let images = image_shape(&self.f32_shape(value)?)?;
+        let (from, mut strides) = self.contiguous(node, value)?;
+        if strides.len() == 3 {
+            strides.insert(2, 0);
+        }
+        let from = moved(from, strides[2] * signed(phase.first[0]))?;
+        let rows = [strides[0], strides[1], strides[2] * signed(phase.stride[0])];
+        let walks: Vec<&[i64]> = [&rows[..]].into_iter().chain(to.iter().map(|_| &steps[..])).collect();
+        let split = Split::new(&[images[0], images[1], phase.extents[0]], images[3], &walks, wanted);
+        self.kernel(node, split, [from].into_iter().chain(to).collect());
+        Some(())
     }
 
     /// Moves the pixels of a phase of a value to planes: where the first is, and the steps from one image,
@@ -206,16 +242,21 @@ impl Planner<'_> {
             strides.insert(2, 0);
         }
         let first = strides[2] * signed(phase.first[0]) + strides[3] * signed(phase.first[1]);
-        let first = usize::try_from(first).ok()?;
-        let from = match from {
-            Arg::Buffer(i, at) => Arg::Buffer(i, at + first),
-            Arg::Constant(i, at) => Arg::Constant(i, at + first),
-        };
+        let from = moved(from, first)?;
         let walk = [strides[0], strides[1], strides[2] * rows, strides[3] * columns];
         let to_strides = [steps[0], steps[1], steps[2], 4];
         self.kernel(node, Copy::new(&shape, &walk, &to_strides), vec![from, to]);
         Some(())
     }
+}
+
+/// An argument so many bytes further on.
+fn moved(arg: Arg, bytes: i64) -> Option<Arg> {
+    let bytes = usize::try_from(bytes).ok()?;
+    Some(match arg {
+        Arg::Buffer(i, at) => Arg::Buffer(i, at + bytes),
+        Arg::Constant(i, at) => Arg::Constant(i, at + bytes),
+    })
 }
 
 /// Pixels of an image: the first row and column, the distance of two, how many.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use optc_ir::op::Conv;
-use optc_ir::{NodeId, Op};
+use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
@@ -16,7 +16,7 @@ use crate::plan::Arg;
 use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
 use crate::tile::schedule::segment_runs;
-use crate::tile::spmm::{Operand, Planes, Spmm};
+use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::{LANES, signed};
 use crate::work::Work;
@@ -29,6 +29,19 @@ const MANY_REGISTERS: usize = 32;
 
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
+
+/// Constants of a layer.
+pub(super) struct Constants {
+    pub(super) weights: ValueId,
+    /// Makes the matrix of the elements of the weights.
+    pub(super) matrix: Box<dyn Fn(&[f32]) -> Matrix>,
+    /// For each k, how many bytes from a position its x stands.
+    pub(super) offsets: Vec<i32>,
+    /// One number a row.
+    pub(super) bias: Vec<f32>,
+    /// For each operand that has one number a row, these.
+    pub(super) channels: Vec<Vec<f32>>,
+}
 
 impl Planner<'_> {
     /// Chooses the convolutions that are computed as sparse products, and the pitches and borders of planes.
@@ -51,8 +64,7 @@ impl Planner<'_> {
 
     /// The window of a convolution that a sparse product can compute.
     fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
-        let window = self.conv_window(node, conv)?;
-        (conv.group == 1).then_some(window)
+        self.conv_window(node, conv)
     }
 
     /// Decides for each candidate, by what it costs in blocks and in planes and what conversions cost.
@@ -125,26 +137,31 @@ impl Planner<'_> {
         let reading = window.reading();
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
-        let product = self.product(window, &reading, nonzeros);
+        let product = self.product(window, &reading, (conv.group, nonzeros));
         let pixels = images * rows * columns;
-        let dense = pixels * window.taps() * channels * outputs.div_ceil(LANES);
+        let per_group = [channels / conv.group, outputs / conv.group];
+        // Groups that do not fill blocks of channels are computed as one.
+        let depthwise = conv.group > 1 && per_group == [1, 1];
+        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { conv.group } else { 1 };
+        let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(conv, window).map_or(dense, |cycles| cycles.min(dense));
         let split = if reading.is_whole() {
             0.0
         } else {
             conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
         };
-        let unrolled = self.target.vectors.registers() >= MANY_REGISTERS;
-        let cycles = if unrolled { product.cycles().min(product.unrolled_cycles()) } else { product.cycles() };
-        Layer { blocks: dense as f64 * choose::DENSE, planes: Some(cycles + split) }
+        let cycles = self.spmm_cycles(&product);
+        let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
+        let blocks = (dense as f64 * choose::DENSE).max(weights);
+        Layer { blocks, planes: Some(cycles + split) }
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.
-    fn product(&self, window: &Window, reading: &Reading, nonzeros: usize) -> Product {
+    fn product(&self, window: &Window, reading: &Reading, (groups, nonzeros): (usize, usize)) -> Product {
         let [images, outputs, rows, columns] = window.output();
         let pitch = columns.max(reading.extents[1]) + reading.gap();
         let vectors = ((rows - 1) * pitch + columns).div_ceil(LANES);
-        let (channels, taps) = (window.channels[0], window.taps());
+        let (channels, taps) = (window.channels[0] / groups, window.taps());
         Product { images, rows: outputs, nonzeros, vectors, channels, taps }
     }
 
@@ -208,53 +225,80 @@ impl Planner<'_> {
         planes.operands.iter_mut().filter(|operand| matches!(operand, Operand::Plane(_))).for_each(|operand| {
             *operand = planes_of_operands.next().expect("every operand that is a value has its planes");
         });
-        let chunk = Spmm::chunk(&planes, self.target.vectors);
-        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
-        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
         let bias = match self.graph.operand(node, 2) {
             Some(bias) => self.f32_constant(bias)?.as_f32()?.to_vec(),
             None => vec![0.0; out[1]],
         };
-        let how = format!("spmm of {:?}", chain.end);
-        let product = self.product(window, &reading, self.graph.constant(w)?.nonzeros());
-        let unrolled = self.target.vectors.registers() >= MANY_REGISTERS && product.is_better_unrolled();
-        let masked = planes.masked;
-        let (work, numbers): (Work, Option<Arg>) = if unrolled {
-            let weights = self.f32_constant(w)?;
-            let pattern = Arc::new(Pattern::new(weights.as_f32()?, offsets));
-            let units = planes.images * planes.rows.div_ceil(Unrolled::group(&planes, self.target.vectors));
-            let group = Unrolled::group(&planes, self.target.vectors);
-            let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
-            let unrolled = Unrolled { planes, pattern, group, chunks };
-            let packing = unrolled.clone();
-            let packed = self.packed(w, how, move |weights| {
-                packing.pack(weights, |row| bias[row], |operand, row| numbers[operand][row])
-            });
-            (unrolled.into(), packed)
-        } else {
-            let spmm = Spmm {
-                nonzeros: product.nonzeros,
-                offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
-                segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
-                chunk,
-                planes,
-            };
-            let packing = spmm.clone();
-            let packed = self.packed(w, how, move |weights| {
-                packing.pack(weights, &offsets, |row| bias[row], |operand, row| numbers[operand][row])
-            });
-            (spmm.into(), packed)
-        };
-        let mut args = vec![Arg::Buffer(buffer, image.start()), numbers?, Arg::Buffer(place.buffer, y.start())];
+        let product = self.product(window, &reading, (conv.group, self.graph.constant(w)?.nonzeros()));
+        let (outputs, per_group) = (out[1], out[1] / conv.group);
+        // Weights of a row, for the channels of its group.
+        let own = window.channels[0] / conv.group * window.taps();
+        let matrix = move |weights: &[f32]| Matrix::new(outputs, |o| (o / per_group * own, &weights[o * own..][..own]));
+        let matrix = Box::new(matrix);
+        let (masked, constants) = (planes.masked, Constants { weights: w, matrix, offsets, bias, channels: numbers });
+        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let mut args = vec![Arg::Buffer(buffer, image.start()), packed, Arg::Buffer(place.buffer, y.start())];
         if masked {
             args.push(Arg::Constant(self.pack(&y.mask()), 0));
         }
         let first = args.len();
         args.extend(operands.iter().map(|(buffer, image)| Arg::Buffer(*buffer, image.start())));
-        let alike = operands.iter().position(|(_, image)| *image == y).map(|i| first + i);
+        let waits = matches!(&work, Work::Unrolled(unrolled) if !unrolled.reads_first());
+        let alike = operands.iter().position(|(_, image)| !waits && *image == y).map(|i| first + i);
         self.kernel(chain.end, work, args);
         self.allow_in_place(alike, 2);
         Some(())
+    }
+
+    /// The kernel of a product, and its constants as it reads them.
+    pub(super) fn spmm_kernel(
+        &mut self,
+        chain: &Chain,
+        planes: Planes,
+        product: &Product,
+        constants: Constants,
+    ) -> Option<(Work, Arg)> {
+        let Constants { weights: w, matrix, offsets, bias, channels } = constants;
+        let vectors = self.target.vectors;
+        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
+        let how = format!("spmm of {:?}", chain.end);
+        if self.is_unrolled(product) {
+            let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
+            let group = Unrolled::group(&planes, vectors);
+            let units = planes.images * planes.rows.div_ceil(group);
+            let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
+            let unrolled = Unrolled { planes, pattern, group, chunks };
+            let packing = unrolled.clone();
+            let packed = self.packed(w, how, move |weights| {
+                packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])
+            })?;
+            return Some((unrolled.into(), packed));
+        }
+        let chunk = Spmm::chunk(&planes, vectors);
+        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
+        let spmm = Spmm {
+            nonzeros: product.nonzeros,
+            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
+            segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
+            chunk,
+            ways: Spmm::ways(planes.vectors),
+            planes,
+        };
+        let packing = spmm.clone();
+        let packed = self.packed(w, how, move |weights| {
+            packing.pack(&matrix(weights), &offsets, |row| bias[row], |operand, row| channels[operand][row])
+        })?;
+        Some((spmm.into(), packed))
+    }
+
+    /// Whether the pattern of weights goes into the code.
+    fn is_unrolled(&self, product: &Product) -> bool {
+        self.target.vectors.registers() >= MANY_REGISTERS && product.is_better_unrolled()
+    }
+
+    /// Cycles of a product by the kernel that is chosen for it.
+    pub(super) fn spmm_cycles(&self, product: &Product) -> f64 {
+        if self.is_unrolled(product) { product.unrolled_cycles() } else { product.cycles() }
     }
 
     /// What is done with the sums of a chain, but for where everything lies; the numbers of operands that have
@@ -331,6 +375,6 @@ fn equal_parts(whole: usize, least: usize) -> usize {
 }
 
 /// Cycles that bring so many elements from one layout to another.
-fn conversion(elements: usize) -> f64 {
+pub(super) fn conversion(elements: usize) -> f64 {
     elements as f64 / LANES as f64 * choose::CONVERSION
 }

@@ -149,6 +149,8 @@ pub(crate) enum Inst {
     /// `a2 b2 a3 b3` if high; of width 2, `a0 a1 b0 b1` or `a2 a3 b2 b3`. Of width 4, the even fours of `a` are
     /// followed by those of `b`, or the odd ones if high.
     Interleave { d: V, a: V, b: V, width: u8, high: bool },
+    /// The even lanes of `a`, then those of `b`; or the odd ones. `d` is neither of them.
+    Deinterleave { d: V, a: V, b: V, odd: bool },
     /// Stores four lanes, the n-th four of the vector.
     StoreFour(Mem, V, u8),
     /// Moves a pointer by bytes.
@@ -410,6 +412,10 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
             Inst::Interleave { d, a, b, width, high } => {
                 let half = if *high { "high" } else { "low" };
                 writeln!(f, "{d} = interleave {half} {width} {a}, {b}")?;
+            }
+            Inst::Deinterleave { d, a, b, odd } => {
+                let which = if *odd { "odd" } else { "even" };
+                writeln!(f, "{d} = {which} {a}, {b}")?;
             }
             Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,

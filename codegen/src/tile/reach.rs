@@ -67,7 +67,8 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
             Inst::Store(m, _) => reach.touch(true, *m, VECTOR_BYTES),
             Inst::StoreLanes(m, _, n) => reach.touch(true, *m, usize::from(*n) * 4),
             Inst::StoreFour(m, _, _) => reach.touch(true, *m, VECTOR_BYTES / LANES * 4),
-            Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) | Inst::Interleave { .. } => {}
+            Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
+            Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
             Inst::Advance(p, bytes) => {
                 // What was followed reaches as far as it was said to, wherever in it the pointer is.
                 if followed[usize::from(p.0)].is_none() {

@@ -11,13 +11,18 @@
 //!
 //! A weight that is zero is not there: it makes no NaN of an infinite x.
 //!
-//! Invariant: every sum takes its products in order of k, whatever the tile; so all targets give the same bits.
+//! Invariant: every sum takes its products in order of k, whatever the tile, or by turns with others where there
+//! are few positions; so all targets give the same bits.
+
+mod matrix;
 
 use optc_ir::ExecError;
 
+pub(crate) use matrix::Matrix;
+
 use super::epilogue::Other;
 use super::function::Function;
-use super::program::{Cmp, FIRST_LOCAL, Mem, P, Program, Src, V, VECTOR_BYTES, Writer};
+use super::program::{Bin, Cmp, FIRST_LOCAL, LANES, Mem, P, Program, Src, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, Steps, segment_runs, signed};
 use crate::memory::Memory;
 use crate::target::Vectors;
@@ -33,11 +38,17 @@ const FOURTH: usize = 3;
 /// Most vectors of positions that a tile should have: more of x would not stay in the nearest cache.
 const MAX_CHUNK: usize = 8;
 
+/// Vectors of positions from which on a row has one sum for each.
+const FEW: usize = 4;
+
 /// Words of a row in the stream besides its entries and operands: how many entries, the bias, the place of y.
 const ROW_WORDS: usize = 3;
 
 /// Words of an entry: the place of x, the weight.
 const ENTRY_WORDS: usize = 2;
+
+/// Lanes that a load of their own is for on every target.
+const NARROW: [usize; 4] = [1, 2, 4, 8];
 
 const WORD: i64 = 4;
 
@@ -67,6 +78,8 @@ pub(crate) struct Planes {
     pub(crate) pixels: usize,
     /// Vectors of positions in a plane.
     pub(crate) vectors: usize,
+    /// Lanes of the last vector that are stored: fewer only of a plane that has but one.
+    pub(crate) lanes: usize,
     /// Whether zeros are stored for some positions: where the mask is 0.
     pub(crate) masked: bool,
     /// Bytes of x from one image to the next.
@@ -89,6 +102,8 @@ pub(crate) struct Spmm {
     pub(crate) segments: usize,
     /// Most vectors of positions in a tile.
     pub(crate) chunk: usize,
+    /// Sums that each result is made of: products of few vectors would wait for each other.
+    pub(crate) ways: usize,
 }
 
 impl Planes {
@@ -97,7 +112,7 @@ impl Planes {
         let nowhere = Plane { image: 0, channel: 0 };
         let (steps, operands) = (Vec::new(), Vec::new());
         let pixels = height * width;
-        Planes { images, rows, pixels, vectors: 0, masked: false, x: 0, y: nowhere, steps, operands }
+        Planes { images, rows, pixels, vectors: 0, lanes: LANES, masked: false, x: 0, y: nowhere, steps, operands }
     }
 
     /// Pointers of the kernel.
@@ -167,7 +182,7 @@ impl Planes {
             w.drop(zero);
         }
         for (i, &sum) in sums.iter().enumerate() {
-            w.store(at(Beside::Result, i), sum);
+            w.store_lanes(at(Beside::Result, i), sum, if i + 1 == sums.len() { self.lanes } else { LANES });
         }
     }
 }
@@ -187,7 +202,16 @@ impl Spmm {
     /// Vectors of positions that a tile can have.
     pub(crate) fn chunk(planes: &Planes, vectors: Vectors) -> usize {
         let room = vectors.registers().saturating_sub(planes.temporaries().max(1));
-        room.min(vectors.accumulators()).clamp(1, MAX_CHUNK)
+        if planes.vectors < FEW { planes.vectors } else { room.min(vectors.accumulators()).clamp(1, MAX_CHUNK) }
+    }
+
+    /// Sums for each result, for so many vectors of positions. It does not depend on the target, as sums do.
+    pub(crate) fn ways(vectors: usize) -> usize {
+        match vectors {
+            1 => 4,
+            2..FEW => 2,
+            _ => 1,
+        }
     }
 
     /// Multiplications that count.
@@ -196,7 +220,7 @@ impl Spmm {
     }
 
     fn row_words(&self) -> usize {
-        ROW_WORDS + self.planes.operands.len()
+        ROW_WORDS + self.planes.operands.len() + usize::from(self.ways > 1)
     }
 
     /// Words of the stream: where each segment begins, then the number of its rows and the rows.
@@ -204,21 +228,19 @@ impl Spmm {
         2 * self.segments + self.planes.rows * self.row_words() + self.nonzeros * ENTRY_WORDS
     }
 
-    /// Lays the stream out. `weights` are those of the rows one after the other, all k of each; `offsets` says
-    /// for every k how many bytes from a position its x stands. `bias` is that of a row, `channel` the number of
-    /// an operand and a row.
+    /// Lays the stream out. `offsets` says for every k how many bytes from a position its x stands; `bias` is that
+    /// of a row, `channel` the number of an operand and a row.
     ///
     /// # Errors
     /// If the machine has no room for it.
     pub(crate) fn pack(
         &self,
-        weights: &[f32],
+        matrix: &Matrix,
         offsets: &[i32],
         bias: impl Fn(usize) -> f32,
         channel: impl Fn(usize, usize) -> f32,
     ) -> Result<Memory, ExecError> {
-        let row = |r: usize| &weights[r * offsets.len()..][..offsets.len()];
-        let counts: Vec<usize> = (0..self.planes.rows).map(|r| row(r).iter().filter(|w| **w != 0.0).count()).collect();
+        let counts: Vec<usize> = (0..matrix.rows()).map(|r| matrix.row(r).len()).collect();
         let integer = |n: i64| f32::from_bits(i32::try_from(n).expect("a stream is below 2 GiB").cast_unsigned());
         // Behind the stream is room for what a program may think it reads, wherever its segment begins.
         Memory::written(self.words() + self.segments, |stream| {
@@ -232,12 +254,20 @@ impl Spmm {
                 // A processor foresees the end of a loop that ends as the last one did.
                 rows.sort_by_key(|&r| std::cmp::Reverse(counts[r]));
                 for r in rows {
-                    stream.push(integer(signed(counts[r])));
+                    let whole = counts[r] / self.ways;
+                    stream.push(integer(signed(whole)));
                     stream.push(bias(r));
-                    for (&offset, &weight) in offsets.iter().zip(row(r)).filter(|(_, weight)| **weight != 0.0) {
+                    for (i, &(k, weight)) in matrix.row(r).iter().enumerate() {
+                        if self.ways > 1 && i == whole * self.ways {
+                            stream.push(integer(signed(counts[r] - i)));
+                        }
+                        let offset = offsets[k as usize];
                         debug_assert!((self.offsets.0..=self.offsets.1).contains(&offset), "an offset out of span");
                         stream.push(integer(offset.into()));
                         stream.push(weight);
+                    }
+                    if self.ways > 1 && counts[r].is_multiple_of(self.ways) {
+                        stream.push(integer(0));
                     }
                     stream.push(integer(self.planes.y.channel * signed(r)));
                     for (i, operand) in self.planes.operands.iter().enumerate() {
@@ -293,45 +323,75 @@ impl Spmm {
         let planes = &self.planes;
         let [x, y, first, second] = [0, 1, 2, 3].map(|i| local(FIRST_LOCAL + i));
         let mut w = Writer::new(planes.pointers(), vectors.registers());
-        let bytes = signed(length * VECTOR_BYTES);
-        let x_span = (i64::from(self.offsets.0), i64::from(self.offsets.1) + bytes);
-        let rows = |channel: i64| (0, channel * signed(planes.rows - 1) + bytes);
+        let bytes = signed((length - 1) * VECTOR_BYTES + planes.lanes * 4);
+        let read = signed(length * VECTOR_BYTES);
+        let x_span = (i64::from(self.offsets.0), i64::from(self.offsets.1) + read);
+        let rows = |channel: i64, bytes: i64| (0, channel * signed(planes.rows - 1) + bytes);
         w.follow(STREAM, STREAM, STREAM.at(0), (0, signed(self.words()) * WORD));
-        let sums = w.take_all(length);
+        let ways: Vec<Vec<V>> = (0..self.ways).map(|_| w.take_all(length)).collect();
+        let sums = &ways[0];
+        // The product of the entry that stands so many words from the pointer.
+        let entry = |w: &mut Writer, words: i64, sums: &[V]| {
+            let weight = w.take();
+            w.follow(x, X, STREAM.at(words * WORD), x_span);
+            w.set(weight, Src::Splat(STREAM.at((words + 1) * WORD)));
+            for (i, &sum) in sums.iter().enumerate() {
+                let place = x.at(signed(i * VECTOR_BYTES));
+                if NARROW.contains(&planes.lanes) {
+                    // A whole vector would reach across cache lines.
+                    let vector = w.take();
+                    w.load_lanes(vector, place, planes.lanes);
+                    w.fma(sum, weight, vector);
+                    w.drop(vector);
+                } else {
+                    w.fma(sum, weight, Src::Mem(place));
+                }
+            }
+            w.drop(weight);
+        };
         let count = STREAM.at(0);
         w.repeat_as(count, |w| {
             let bias = STREAM.at(2 * WORD);
             w.set(sums[0], Src::Splat(bias));
             sums[1..].iter().for_each(|&sum| w.set(sum, sums[0]));
-            // Pointers stand at the row's first word while its entries go by.
+            ways[1..].iter().flatten().for_each(|&sum| w.set(sum, 0.0));
+            // The pointer stands at the row's first word while entries go by, then at the word before the last
+            // of them.
             w.advance(STREAM, WORD);
             w.repeat_as(STREAM.at(0), |w| {
-                let weight = w.take();
-                w.follow(x, X, STREAM.at(2 * WORD), x_span);
-                w.set(weight, Src::Splat(STREAM.at(3 * WORD)));
-                for (i, &sum) in sums.iter().enumerate() {
-                    w.fma(sum, weight, Src::Mem(x.at(signed(i * VECTOR_BYTES))));
+                for (words, sums) in (2..).step_by(ENTRY_WORDS).zip(&ways) {
+                    entry(w, words, sums);
                 }
-                w.drop(weight);
-                w.advance(STREAM, WORD * signed(ENTRY_WORDS));
+                w.advance(STREAM, WORD * signed(ENTRY_WORDS * self.ways));
             });
+            if self.ways > 1 {
+                w.repeat_as(STREAM.at(2 * WORD), |w| {
+                    entry(w, 3, sums);
+                    w.advance(STREAM, WORD * signed(ENTRY_WORDS));
+                });
+                w.advance(STREAM, WORD);
+                for others in &ways[1..] {
+                    sums.iter().zip(others).for_each(|(&sum, &other)| w.bin(Bin::Add, sum, sum, other));
+                }
+                ways[1..].iter().for_each(|others| w.drop_all(others));
+            }
             let operand = |i: usize| STREAM.at(WORD * signed(ROW_WORDS + i));
-            w.follow(y, Y, STREAM.at(2 * WORD), rows(planes.y.channel));
+            w.follow(y, Y, STREAM.at(2 * WORD), rows(planes.y.channel, bytes));
             let places = planes.operands.iter().enumerate().filter_map(|(i, operand)| match operand {
                 Operand::Plane(plane) => Some((i, plane.channel)),
                 Operand::Channel => None,
             });
             for ((i, channel), (pointer, to)) in places.zip((planes.first_operand()..).zip([first, second])) {
-                w.follow(to, local(pointer), operand(i), rows(channel));
+                w.follow(to, local(pointer), operand(i), rows(channel, read));
             }
             let vector = |i: usize| signed(i * VECTOR_BYTES);
-            planes.end(w, &sums, |what, i| match what {
+            planes.end(w, sums, |what, i| match what {
                 Beside::Result => y.at(vector(i)),
                 Beside::Mask => MASK.at(vector(i)),
                 Beside::Plane(plane) => [first, second][plane].at(vector(i)),
                 Beside::Channel(i) => operand(i),
             });
-            w.advance(STREAM, WORD * signed(self.row_words() - 1));
+            w.advance(STREAM, WORD * signed(ROW_WORDS + planes.operands.len() - 1));
         });
         w.finish()
     }

@@ -17,7 +17,7 @@ use optc_ir::ExecError;
 
 use super::program::{Mem, P, Program, Src, Writer};
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, segments, signed};
-use super::spmm::{Beside, MASK, Operand, Planes, X, Y};
+use super::spmm::{Beside, MASK, Matrix, Operand, Planes, X, Y};
 use crate::memory::Memory;
 use crate::target::Vectors;
 
@@ -45,11 +45,11 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Of weights that are those of the rows one after the other, all k of each.
-    pub(crate) fn new(weights: &[f32], offsets: Vec<i32>) -> Pattern {
+    /// Of a matrix whose rows find the x of each k so many bytes from a position.
+    pub(crate) fn new(matrix: &Matrix, offsets: Vec<i32>) -> Pattern {
         let (mut starts, mut columns) = (vec![0], Vec::new());
-        for row in weights.chunks_exact(offsets.len()) {
-            columns.extend((0..).zip(row).filter(|(_, weight)| **weight != 0.0).map(|(k, _)| k));
+        for row in (0..matrix.rows()).map(|r| matrix.row(r)) {
+            columns.extend(row.iter().map(|(k, _)| k));
             starts.push(columns.len());
         }
         Pattern { offsets, starts, columns }
@@ -60,14 +60,36 @@ impl Pattern {
         self.columns.len()
     }
 
-    /// The products of rows: k and the number of the row among them, in order.
-    fn products(&self, rows: std::ops::Range<usize>) -> Vec<(u32, u8)> {
-        let of_row = |r: usize| self.columns[self.starts[r]..self.starts[r + 1]].iter();
-        let rows = (0..).zip(rows);
-        let mut products: Vec<(u32, u8)> = rows.flat_map(|(i, r)| of_row(r).map(move |&k| (k, i))).collect();
-        products.sort_unstable();
+    /// The products of rows, in order of k, then of rows.
+    fn products(&self, rows: std::ops::Range<usize>) -> Vec<Product> {
+        // Where those of each k go.
+        let mut places = vec![0; self.offsets.len() + 1];
+        let entries = self.starts[rows.start]..self.starts[rows.end];
+        self.columns[entries.clone()].iter().for_each(|&k| places[k as usize + 1] += 1);
+        for k in 1..places.len() {
+            places[k] += places[k - 1];
+        }
+        let mut products = vec![Product { k: 0, row: 0, entry: 0 }; entries.len()];
+        for (row, r) in (0..).zip(rows) {
+            let first = self.starts[r];
+            for (entry, &k) in (0..).zip(&self.columns[first..self.starts[r + 1]]) {
+                let place = &mut places[k as usize];
+                products[*place] = Product { k, row, entry };
+                *place += 1;
+            }
+        }
         products
     }
+}
+
+/// One product.
+#[derive(Clone, Copy)]
+struct Product {
+    k: u32,
+    /// The row, counted from the first of its group.
+    row: u8,
+    /// Which of the row's entries it is.
+    entry: u32,
 }
 
 /// A product with everything that is baked into its code.
@@ -86,7 +108,7 @@ pub(crate) struct Unrolled {
 
 /// What a program does: rows, and some of their products.
 struct Block {
-    products: Vec<(u32, u8)>,
+    products: Vec<Product>,
     first: bool,
     last: bool,
     /// Where its numbers begin among those of all programs.
@@ -113,7 +135,7 @@ impl Unrolled {
             let mut rest = products.as_slice();
             loop {
                 let mut cut = rest.len().min(BLOCK);
-                while 0 < cut && cut < rest.len() && rest[cut].0 == rest[cut - 1].0 {
+                while 0 < cut && cut < rest.len() && rest[cut].k == rest[cut - 1].k {
                     cut += 1;
                 }
                 let (products, behind) = rest.split_at(cut);
@@ -131,6 +153,12 @@ impl Unrolled {
         segments(self.planes.rows, self.group).into_iter().map(of_group).collect()
     }
 
+    /// Whether nothing is stored before all operands have been read: no sum waits in the result.
+    pub(crate) fn reads_first(&self) -> bool {
+        let entries = |(first, rows): (usize, usize)| self.pattern.starts[first + rows] - self.pattern.starts[first];
+        segments(self.planes.rows, self.group).into_iter().all(|group| entries(group) <= BLOCK)
+    }
+
     /// Operands of one number a channel.
     fn channels(&self) -> impl Iterator<Item = usize> {
         let operands = self.planes.operands.iter().enumerate();
@@ -144,11 +172,10 @@ impl Unrolled {
     /// If the machine has no room for it.
     pub(crate) fn pack(
         &self,
-        weights: &[f32],
+        matrix: &Matrix,
         bias: impl Fn(usize) -> f32,
         channel: impl Fn(usize, usize) -> f32,
     ) -> Result<Memory, ExecError> {
-        let depth = self.pattern.offsets.len();
         let len = self.pattern.nonzeros() + self.planes.rows * (1 + self.channels().count());
         Memory::written(len, |numbers| {
             for (first_row, rows, blocks) in self.groups() {
@@ -157,7 +184,7 @@ impl Unrolled {
                     if block.first {
                         numbers.extend(rows.clone().map(&bias));
                     }
-                    let weight = |&(k, r): &(u32, u8)| weights[(first_row + usize::from(r)) * depth + k as usize];
+                    let weight = |p: &Product| matrix.row(first_row + usize::from(p.row))[p.entry as usize].1;
                     numbers.extend(block.products.iter().map(weight));
                     if block.last {
                         self.channels().for_each(|i| numbers.extend(rows.clone().map(|r| channel(i, r))));
@@ -208,7 +235,7 @@ impl Unrolled {
             }
             let ahead = w.take_all(w.registers().min(AHEAD));
             let (mut turn, mut loaded) = (0, None);
-            for &(k, r) in &block.products {
+            for &Product { k, row: r, .. } in &block.products {
                 if loaded != Some(k) {
                     turn = (turn + 1) % ahead.len();
                     w.load(ahead[turn], X.at(self.pattern.offsets[k as usize].into()));

@@ -4,7 +4,7 @@ use super::*;
 use crate::jit::testing::{all_vectors, numbers, run};
 use crate::layout::Planar;
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
-use crate::tile::testing::places;
+use crate::tile::testing::{places, result};
 
 /// A case: a convolution of stride 1 whose result has the extents of the image, the weights not zero where
 /// `kept` says so of output and k.
@@ -72,6 +72,7 @@ impl Case {
             images: self.images,
             rows: outputs,
             pixels: height * width,
+            lanes: LANES,
             vectors: to.vectors(),
             masked: to.has_gaps(),
             x: from.steps()[0],
@@ -94,8 +95,10 @@ impl Case {
             nonzeros,
             offsets: (*offsets.iter().min().unwrap(), *offsets.iter().max().unwrap()),
             segments: self.segments,
+            ways: Spmm::ways(planes.vectors),
         };
-        let stream = spmm(Vectors::Clif).pack(&weights, &offsets, |o| bias[o], |_, o| factor[o]).unwrap();
+        let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
+        let stream = spmm(Vectors::Clif).pack(&matrix, &offsets, |o| bias[o], |_, o| factor[o]).unwrap();
         let mut expected = vec![0.0; other.len()];
         for (at, sum) in expected.iter_mut().enumerate() {
             let (c, r, o, n) =
@@ -112,7 +115,7 @@ impl Case {
                 *sum = (*sum + other[at]).max(0.0) * factor[o];
             }
         }
-        let pattern = Arc::new(Pattern::new(&weights, offsets.clone()));
+        let pattern = Arc::new(Pattern::new(&matrix, offsets.clone()));
         let unrolled = |vectors| Unrolled {
             planes: planes.clone(),
             pattern: pattern.clone(),
@@ -122,7 +125,7 @@ impl Case {
         for (vectors, in_code) in all_vectors().into_iter().flat_map(|vectors| [(vectors, false), (vectors, true)]) {
             let (mut schedule, numbers) = if in_code {
                 let unrolled = unrolled(vectors);
-                let packed = unrolled.pack(&weights, |o| bias[o], |_, o| factor[o]).unwrap();
+                let packed = unrolled.pack(&matrix, |o| bias[o], |_, o| factor[o]).unwrap();
                 (unrolled.schedule(vectors), packed.numbers().to_vec())
             } else {
                 (spmm(vectors).schedule(vectors), stream.numbers().to_vec())
@@ -170,4 +173,35 @@ fn rows_without_weights() {
 #[test]
 fn sums_wait_in_the_result() {
     Case { channels: [20, 30], kept: |_, _| true, functions: true, ..PLAIN }.check();
+}
+
+/// Fewer rows than a vector has lanes lie next to each other.
+#[test]
+fn few_positions() {
+    let (outputs, depth) = (7, 37);
+    for positions in [1, 2, 3, 8, 15] {
+        let x = numbers(depth * positions + LANES, 1);
+        let mut weights = numbers(outputs * depth, 2);
+        weights.iter_mut().enumerate().filter(|(i, _)| i % 3 != 0).for_each(|(_, w)| *w = 0.0);
+        let channel = signed(positions * 4);
+        let mut planes = Planes::new([1, outputs, 1, positions]);
+        (planes.vectors, planes.lanes, planes.y.channel) = (1, positions, channel);
+        planes.steps = vec![(Function::Relu, Other::None)];
+        let offsets: Vec<i32> = (0..depth).map(|k| i32::try_from(signed(k) * channel).unwrap()).collect();
+        let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
+        let nonzeros = weights.iter().filter(|w| **w != 0.0).count();
+        let spmm = Spmm { planes, nonzeros, offsets: (0, offsets[depth - 1]), segments: 2, chunk: 1, ways: 4 };
+        let stream = spmm.pack(&matrix, &offsets, |o| o as f32, |_, _| 0.0).unwrap();
+        let y = result(
+            &spmm,
+            |vectors| spmm.schedule(vectors),
+            &[x.clone(), stream.numbers().to_vec()],
+            outputs * positions,
+        );
+        for (at, y) in y.into_iter().enumerate() {
+            let (o, p) = (at / positions, at % positions);
+            let products = (0..depth).map(|k| weights[o * depth + k] * x[k * positions + p]);
+            assert_eq!(y, (o as f32 + products.sum::<f32>()).max(0.0), "{positions} positions, row {o}");
+        }
+    }
 }
