@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use optc_ir::{EvalError, ExecError, Executable, Graph, StepTime, Tensor, TensorType, check_results, interp};
 
-use crate::gather::Gather;
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
+use crate::pack::Packed;
 use crate::plan::{self, Arg, Plan, Step, StepKind};
 use crate::planner::{self, Planned};
 use crate::target::{Target, Vectors};
@@ -44,6 +44,7 @@ pub(crate) struct JitExecutable {
     target: Target,
     team: Team,
     compiled: Vec<(Vec<Vec<usize>>, Compiled)>,
+    packed: Packed,
 }
 
 /// A plan with its code and memory.
@@ -51,6 +52,8 @@ struct Compiled {
     plan: Plan,
     stages: Vec<Stage>,
     values: Values,
+    /// What the last gather picked; its memory serves the next one.
+    picks: Vec<usize>,
 }
 
 /// A run of steps of one kind.
@@ -173,7 +176,8 @@ impl JitExecutable {
             return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
         }
         let team = Team::new(target.threads)?;
-        let mut executable = JitExecutable { graph: Graph::new(""), target, team, compiled: Vec::new() };
+        let mut executable =
+            JitExecutable { graph: Graph::new(""), target, team, compiled: Vec::new(), packed: Packed::default() };
         let fixed = |&node| graph.ty(node).as_tensor().and_then(TensorType::fixed_shape);
         match graph.inputs().iter().map(fixed).collect::<Option<_>>() {
             Some(shapes) => {
@@ -193,7 +197,7 @@ impl JitExecutable {
         let planned = planner::plan(&graph, &self.target)?;
         // Constants that nobody else has go as they are packed.
         drop(graph);
-        let compiled = Compiled::new(planned, &self.target)?;
+        let compiled = Compiled::new(planned, &self.target, &mut self.packed)?;
         if self.compiled.len() == MAX_PLANS {
             self.compiled.remove(0);
         }
@@ -269,23 +273,23 @@ impl Executable for JitExecutable {
 }
 
 impl Compiled {
-    fn new(planned: Planned, target: &Target) -> Result<Compiled, ExecError> {
+    fn new(planned: Planned, target: &Target, shared: &mut Packed) -> Result<Compiled, ExecError> {
         // Descriptions of code are larger than code: each is made when its turn comes.
         let works = planned.works().to_vec();
         let schedules = works.iter().map(|work| work.schedule(target.vectors));
         let (kernels, plan) = if target.threads > 1 {
             thread::scope(|scope| {
                 let generating = scope.spawn(|| generate(schedules, target));
-                let plan = planned.pack();
+                let plan = planned.pack(shared);
                 (generating.join().expect("code generation does not panic"), plan)
             })
         } else {
-            (generate(schedules, target), planned.pack())
+            (generate(schedules, target), planned.pack(shared))
         };
-        let ((kernels, ranges), mut plan) = (kernels?, plan?);
+        let ((kernels, ranges), plan) = (kernels?, plan?);
         let mut values = Values::new(&plan)?;
         let arena_at = values.arena.address();
-        let packed: Vec<usize> = plan.packed.iter_mut().map(Memory::address).collect();
+        let packed: Vec<usize> = plan.packed.iter().map(|memory| memory.read_address()).collect();
         let mut stages = Vec::new();
         let mut calls: Vec<Call> = Vec::new();
         for (i, step) in plan.steps.iter().enumerate() {
@@ -303,14 +307,14 @@ impl Compiled {
                     let chunks = if parallel { share(range, cycles, target.threads) } else { vec![vec![(0, range)]] };
                     calls.push(Call::new(kernels[*work].clone(), args, chunks, parallel, !overlaps_next));
                 }
-                StepKind::Interp { .. } | StepKind::Gather(_) => {
+                StepKind::Interp { .. } | StepKind::Gather(_) | StepKind::Convert(_) => {
                     finish(&mut stages, &mut calls, i, target.threads);
                     stages.push(Stage::Host(i));
                 }
             }
         }
         finish(&mut stages, &mut calls, plan.steps.len(), target.threads);
-        Ok(Compiled { plan, stages, values })
+        Ok(Compiled { plan, stages, values, picks: Vec::new() })
     }
 
     fn load(&mut self, inputs: &[Tensor]) {
@@ -332,6 +336,7 @@ impl Compiled {
             }
             StepKind::Interp { .. } => ("interp".to_owned(), 0, 0),
             StepKind::Gather(_) => ("gather".to_owned(), 0, 0),
+            StepKind::Convert(_) => ("convert".to_owned(), 0, 0),
         };
         StepTime { node: step.node.clone(), kernel, time, macs, bytes }
     }
@@ -340,26 +345,26 @@ impl Compiled {
     fn on_host(&mut self, step: usize) -> Result<(), ExecError> {
         match &self.plan.steps[step].kind {
             StepKind::Interp { .. } => self.interpret(step),
-            StepKind::Gather(gather) => {
-                let gather = gather.clone();
-                self.gather(&gather).map_err(|source| failed(&self.plan.steps[step], "gather", source))
-            }
+            StepKind::Gather(_) => self.gather(step).map_err(|source| failed(&self.plan.steps[step], "gather", source)),
+            StepKind::Convert(_) => self.convert(step),
             StepKind::Kernel { .. } => unreachable!("kernels are called, not stages of their own"),
         }
     }
 
-    fn gather(&mut self, gather: &Gather) -> Result<(), EvalError> {
-        let Compiled { plan, values, .. } = self;
-        let indices = values.get(plan, &gather.indices).ok();
-        let indices = indices.and_then(|tensor| tensor.data().to_i64()).expect("indices are integers, in a slot");
-        let starts = gather.extents.starts(&indices)?;
+    fn gather(&mut self, step: usize) -> Result<(), EvalError> {
+        let Compiled { plan, values, picks, .. } = self;
+        let StepKind::Gather(gather) = &plan.steps[step].kind else { unreachable!("only gathers come here") };
+        let indices = values.get(plan, &gather.indices).expect("indices are in a slot or constant");
+        gather.extents.picks(indices.data(), picks)?;
+        drop(indices);
+        let starts = gather.extents.starts(picks);
         let inner = gather.extents.inner;
         let to = plan.buffers[gather.to].offset / 4;
         let arena = values.arena.numbers_mut();
         match gather.from {
             Arg::Buffer(buffer, byte) => {
                 let from = (plan.buffers[buffer].offset + byte) / 4;
-                for (i, start) in starts.into_iter().enumerate() {
+                for (i, start) in starts.enumerate() {
                     arena.copy_within(from + start..from + start + inner, to + i * inner);
                 }
             }
@@ -371,6 +376,12 @@ impl Compiled {
             }
         }
         Ok(())
+    }
+
+    fn convert(&mut self, step: usize) -> Result<(), ExecError> {
+        let Compiled { plan, values, .. } = self;
+        let StepKind::Convert(convert) = &plan.steps[step].kind else { unreachable!("only conversions come here") };
+        values.convert(plan, &convert.from, plan.buffers[convert.to].offset / 4)
     }
 
     fn interpret(&mut self, step: usize) -> Result<(), ExecError> {

@@ -6,7 +6,7 @@
 //!
 //! Invariant: an index outside the axis is an error, as in the interpreter, and no slice is moved then.
 
-use optc_ir::EvalError;
+use optc_ir::{Data, EvalError};
 
 use crate::plan::{Arg, Home};
 
@@ -33,20 +33,31 @@ pub(crate) struct Extents {
 }
 
 impl Extents {
-    /// Where the slices begin that make up the result, in elements of the operand.
+    /// The positions along the axis that indices name, into memory that may be used again.
     ///
     /// # Errors
     /// If an index is outside the axis.
-    pub(crate) fn starts(self, indices: &[i64]) -> Result<Vec<usize>, EvalError> {
-        let Extents { outer, axis, inner } = self;
-        let position = |&index: &i64| {
+    pub(crate) fn picks(self, indices: &Data, picks: &mut Vec<usize>) -> Result<(), EvalError> {
+        let axis = self.axis;
+        let position = |index: i64| {
             let from_start = if index < 0 { index.saturating_add_unsigned(axis as u64) } else { index };
             let position = usize::try_from(from_start).ok().filter(|&i| i < axis);
             position
                 .ok_or_else(|| EvalError::Value(format!("index {index} is out of range for an axis of extent {axis}")))
         };
-        let picks = indices.iter().map(position).collect::<Result<Vec<usize>, EvalError>>()?;
-        Ok((0..outer).flat_map(|o| picks.iter().map(move |pick| (o * axis + pick) * inner)).collect())
+        picks.clear();
+        let mut pick = |index| position(index).map(|position| picks.push(position));
+        match indices {
+            Data::I64(indices) => indices.iter().try_for_each(|&index| pick(index)),
+            Data::I32(indices) => indices.iter().try_for_each(|&index| pick(index.into())),
+            other => other.to_i64().unwrap_or_default().into_iter().try_for_each(pick),
+        }
+    }
+
+    /// Where the slices begin that make up the result, in elements of the operand.
+    pub(crate) fn starts(self, picks: &[usize]) -> impl Iterator<Item = usize> {
+        let Extents { outer, axis, inner } = self;
+        (0..outer).flat_map(move |o| picks.iter().map(move |pick| (o * axis + pick) * inner))
     }
 }
 
@@ -57,9 +68,13 @@ mod tests {
     #[test]
     fn negative_indices_count_from_the_end() {
         let extents = Extents { outer: 2, axis: 3, inner: 4 };
-        assert_eq!(extents.starts(&[0, -1, 1]).unwrap(), [0, 8, 4, 12, 20, 16]);
-        assert!(extents.starts(&[0, 3]).is_err());
-        assert!(extents.starts(&[-4]).is_err());
-        assert!(extents.starts(&[i64::MIN]).is_err());
+        let mut picks = vec![7];
+        extents.picks(&Data::I64(vec![0, -1, 1]), &mut picks).unwrap();
+        assert_eq!(extents.starts(&picks).collect::<Vec<_>>(), [0, 8, 4, 12, 20, 16]);
+        extents.picks(&Data::I32(vec![2, -3]), &mut picks).unwrap();
+        assert_eq!(picks, [2, 0]);
+        for outside in [3, -4, i64::MIN] {
+            assert!(extents.picks(&Data::I64(vec![0, outside]), &mut picks).is_err());
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
+mod convert;
 pub mod emit;
 mod exec;
 mod gather;

@@ -59,6 +59,11 @@ impl Memory {
         &mut self.numbers[self.start..self.start + self.len]
     }
 
+    /// The address of the first number, exposed so that kernels may make a pointer of it to read from.
+    pub(crate) fn read_address(&self) -> usize {
+        self.numbers().as_ptr().expose_provenance()
+    }
+
     /// The address of the first number, exposed so that kernels may make a pointer of it.
     pub(crate) fn address(&mut self) -> usize {
         self.numbers_mut().as_mut_ptr().expose_provenance()

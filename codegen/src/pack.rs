@@ -2,8 +2,10 @@
 //!
 //! Planning only says how each constant is to be laid out. Packing comes after it, when the graph may be gone:
 //! then each constant is let go as soon as it has been packed, so that weights are never all in memory twice.
+//! Where the graph stays, since it is planned for several sets of shapes, its plans share what they pack alike.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use optc_ir::{Constant, Data, ExecError, Tensor};
 
@@ -16,33 +18,72 @@ type Layout = Box<dyn FnOnce(&[f32]) -> Result<Memory, ExecError>>;
 pub(crate) enum Packing {
     /// As they are.
     Numbers(Vec<f32>),
-    /// The elements of an `f32` constant, laid out.
-    Constant(Arc<Constant>, Layout),
+    /// The elements of an `f32` constant, laid out. The word tells layouts of one constant apart.
+    Constant(Arc<Constant>, String, Layout),
 }
 
-impl Packing {
-    fn pack(self) -> Result<Memory, ExecError> {
-        match self {
-            Packing::Numbers(numbers) => Memory::copy(&numbers),
-            Packing::Constant(constant, layout) => match constant.as_dense().and_then(Data::as_f32) {
-                Some(numbers) => layout(numbers),
-                None => layout(constant.decode().as_f32().expect("the planner packs f32 constants")),
-            },
-        }
+/// What has been packed for plans that are still there.
+#[derive(Default)]
+pub(crate) struct Packed {
+    /// By the address of the constant, which is no other's as long as the reference to it lasts.
+    known: HashMap<(usize, String), (Weak<Constant>, Weak<Memory>)>,
+}
+
+impl Packed {
+    /// Packs everything, in order, but for what is there already. One thread does it all: allocators give each
+    /// thread memory of its own, and what one of them frees others would not take again.
+    ///
+    /// # Errors
+    /// If the machine has no room for it.
+    pub(crate) fn pack(&mut self, packings: Vec<Packing>) -> Result<Vec<Arc<Memory>>, ExecError> {
+        self.known.retain(|_, (_, memory)| memory.strong_count() > 0);
+        packings.into_iter().map(|packing| self.one(packing)).collect()
     }
-}
 
-/// Packs everything, in order. One thread does it all: allocators give each thread memory of its own, and what
-/// one of them frees others would not take again.
-///
-/// # Errors
-/// If the machine has no room for it.
-pub(crate) fn pack(packings: Vec<Packing>) -> Result<Vec<Memory>, ExecError> {
-    packings.into_iter().map(Packing::pack).collect()
+    fn one(&mut self, packing: Packing) -> Result<Arc<Memory>, ExecError> {
+        let (constant, how, layout) = match packing {
+            Packing::Numbers(numbers) => return Ok(Arc::new(Memory::copy(&numbers)?)),
+            Packing::Constant(constant, how, layout) => (constant, how, layout),
+        };
+        let key = (Arc::as_ptr(&constant).addr(), how);
+        if let Some(memory) = self.known.get(&key).and_then(|(_, memory)| memory.upgrade()) {
+            return Ok(memory);
+        }
+        let memory = Arc::new(match constant.as_dense().and_then(Data::as_f32) {
+            Some(numbers) => layout(numbers),
+            None => layout(constant.decode().as_f32().expect("the planner packs f32 constants")),
+        }?);
+        self.known.insert(key, (Arc::downgrade(&constant), Arc::downgrade(&memory)));
+        Ok(memory)
+    }
 }
 
 /// The tensors of constants, copied only if somebody else has them too.
 pub(crate) fn tensors(constants: Vec<Arc<Constant>>) -> Vec<Tensor> {
     let tensor = |constant| Arc::try_unwrap(constant).map_or_else(|shared| shared.decode(), Constant::into_tensor);
     constants.into_iter().map(tensor).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_alike_is_packed_once() {
+        let constant = |x: f32| Arc::new(Constant::dense(Tensor::f32([2], [x, 2.0])));
+        let packing = |constant: &Arc<Constant>, how: &str| {
+            vec![Packing::Constant(constant.clone(), how.to_owned(), Box::new(Memory::copy))]
+        };
+        let (a, b) = (constant(1.0), constant(1.0));
+        let mut packed = Packed::default();
+        let mut pack = |constant: &Arc<Constant>, how| packed.pack(packing(constant, how)).unwrap().remove(0);
+        let first = pack(&a, "plain");
+        assert!(Arc::ptr_eq(&first, &pack(&a, "plain")), "the same");
+        assert!(!Arc::ptr_eq(&first, &pack(&a, "otherwise")), "another layout");
+        assert!(!Arc::ptr_eq(&first, &pack(&b, "plain")), "another constant");
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none(), "nobody else keeps it");
+        assert_eq!(pack(&a, "plain").numbers()[..2], [1.0, 2.0]);
+    }
 }

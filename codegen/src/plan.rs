@@ -4,12 +4,15 @@
 //! only if one is dead before the other is written ([`Plan::check`]).
 
 use std::fmt;
+use std::sync::Arc;
 
 use optc_ir::{Dim, ExecError, Graph, Op, Tensor, Type};
 
+use crate::convert::Convert;
 use crate::gather::Gather;
 use crate::layout::Layout;
 use crate::memory::{ALIGN, Memory};
+use crate::pack::Packed;
 use crate::planner;
 use crate::target::Target;
 use crate::tile::signed;
@@ -89,6 +92,8 @@ pub(crate) enum StepKind {
     },
     /// Moves slices that integers pick.
     Gather(Gather),
+    /// Makes numbers of integers or truth values.
+    Convert(Convert),
 }
 
 /// Everything the executor needs besides code.
@@ -101,7 +106,7 @@ pub struct Plan {
     /// Buffers of the arena.
     pub(crate) buffers: Vec<Buffer>,
     /// Constants packed for kernels.
-    pub(crate) packed: Vec<Memory>,
+    pub(crate) packed: Vec<Arc<Memory>>,
     /// Constants the interpreter reads.
     pub(crate) constants: Vec<Tensor>,
     /// The number of slots.
@@ -126,7 +131,7 @@ impl Plan {
                 return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
             }
         }
-        planner::plan(graph, target)?.pack()
+        planner::plan(graph, target)?.pack(&mut Packed::default())
     }
 
     /// Plans a graph for inputs of these shapes, in signature order.
@@ -179,6 +184,7 @@ impl Plan {
                     }
                     touch(gather.to, step);
                 }
+                StepKind::Convert(convert) => touch(convert.to, step),
             }
         }
         let mut order: Vec<usize> = (0..self.buffers.len()).filter(|&i| self.buffers[i].first != usize::MAX).collect();
@@ -293,6 +299,7 @@ impl Plan {
         let of_steps = self.steps.iter().flat_map(|step| match &step.kind {
             StepKind::Interp { operands, results, .. } => operands.iter().flatten().chain(results).collect(),
             StepKind::Gather(gather) => vec![&gather.indices],
+            StepKind::Convert(convert) => vec![&convert.from],
             StepKind::Kernel { .. } => Vec::new(),
         });
         self.inputs.iter().chain(&self.results).chain(of_steps)
@@ -385,6 +392,10 @@ impl fmt::Display for Plan {
                 StepKind::Gather(gather) => {
                     let (from, indices) = (argument(&gather.from), place(&gather.indices));
                     writeln!(f, "{}: gather({from}, {indices}) -> @{}", step.node, self.buffers[gather.to].offset)?;
+                }
+                StepKind::Convert(convert) => {
+                    let (from, to) = (place(&convert.from), self.buffers[convert.to].offset);
+                    writeln!(f, "{}: convert({from}) -> @{to}", step.node)?;
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use optc_ir::{Data, ExecError, Tensor};
 
+use crate::convert::convert;
 use crate::memory::Memory;
 use crate::plan::{Home, Place, Plan};
 use crate::transfer::{read, write};
@@ -50,12 +51,7 @@ impl Values {
                 self.read(plan, place, shape, &mut elements);
                 Cow::Owned(Tensor::f32(shape.as_slice(), elements))
             }
-            Home::Slot(i) => {
-                let value = self.slots[*i].as_ref();
-                Cow::Borrowed(
-                    value.ok_or_else(|| ExecError::Backend("a value is read before it is computed".to_owned()))?,
-                )
-            }
+            Home::Slot(i) => Cow::Borrowed(self.slots[*i].as_ref().ok_or_else(not_computed)?),
             Home::Constant(i) => Cow::Borrowed(&plan.constants[*i]),
         })
     }
@@ -79,8 +75,26 @@ impl Values {
         Ok(())
     }
 
+    /// Writes a value that does not lie in the arena there as numbers, from number `to` on.
+    ///
+    /// # Errors
+    /// As [`Values::get`].
+    pub(crate) fn convert(&mut self, plan: &Plan, home: &Home, to: usize) -> Result<(), ExecError> {
+        let from = match home {
+            Home::Slot(i) => self.slots[*i].as_ref().ok_or_else(not_computed)?,
+            Home::Constant(i) => &plan.constants[*i],
+            Home::Place(..) => unreachable!("numbers in the arena are not converted"),
+        };
+        convert(from.data(), &mut self.arena.numbers_mut()[to..]);
+        Ok(())
+    }
+
     fn read(&self, plan: &Plan, place: &Place, shape: &[usize], elements: &mut [f32]) {
         let from = plan.buffers[place.buffer].offset / 4;
         read(&self.arena.numbers()[from..], &place.layout, shape, elements);
     }
+}
+
+fn not_computed() -> ExecError {
+    ExecError::Backend("a value is read before it is computed".to_owned())
 }

@@ -8,7 +8,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use optc::cli::{self, args::Cli};
 
+/// Bytes of a block that the system's allocator, once it has been freed, takes for a common size.
+const COMMON: usize = 31 << 20;
+
 fn main() -> ExitCode {
+    keep_memory();
     // Usage errors leave with code 2, help and version with 0.
     let cli = Cli::parse();
     match cli::execute(&cli) {
@@ -18,6 +22,13 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Lets large blocks that are freed be used again. The GNU C library gives them back to the system, and every
+/// page of the next one costs a fault, until a block of that size has been freed once (`mallopt(3)`,
+/// `M_MMAP_THRESHOLD`); then it keeps them. Nothing is touched here. Other allocators do as they do.
+fn keep_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(COMMON)));
 }
 
 /// An error and its causes, as far as they say something new.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use optc_ir::text::{PrintOptions, parse, print};
 use optc_ir::{Dim, Graph, Interp, Remark, Type};
-use optc_passes::{PassCx, pipeline};
+use optc_passes::{PassManager, pipeline};
 
 use crate::compiled::{CompileOptions, Compiled};
 use crate::error::Error;
@@ -84,14 +84,13 @@ impl Model {
     /// the graph before, so that weights which change are never in memory twice.
     ///
     /// # Errors
-    /// [`Error::Pass`] naming the pass that failed, a bug of that pass; the graph is half done then.
+    /// [`Error::Pass`] naming the pass that failed or broke the graph, a bug of that pass; the graph is half done
+    /// then.
     pub fn simplify(&mut self, seed: u64) -> Result<(), Error> {
-        let mut cx = PassCx::new(&Interp);
-        cx.seed = seed;
-        for pass in pipeline::preset("fuse").expect("the preset is there").passes {
-            pass.run(&mut self.graph, &mut cx)?;
-        }
-        Ok(())
+        let mut manager = PassManager::new(&Interp);
+        manager.seed = seed;
+        let fuse = pipeline::preset("fuse").expect("the preset is there");
+        Ok(manager.run_in_place(&fuse, &mut self.graph)?)
     }
 
     /// Makes the model one that runs, for these options. The model is gone then, and with it all constants in

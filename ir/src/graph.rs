@@ -19,7 +19,7 @@ use crate::constant::Constant;
 use crate::error::TypeError;
 use crate::op::infer::{self, SymInt};
 use crate::op::{Input, Op, Operand, Return};
-use crate::tensor::Tensor;
+use crate::tensor::{Data, Tensor};
 use crate::types::{Dim, Type};
 
 /// A neural network as one acyclic dataflow graph in SSA form.
@@ -386,6 +386,23 @@ impl Graph {
                 self.set_operand(node, slot, Some(new.into()));
             }
         }
+    }
+
+    /// Changes the elements of a dense `f32` constant that only operand `slot` of a node uses: in place, unless
+    /// another graph shares them. Returns whether there is such a constant.
+    pub fn change_constant_operand(&mut self, node: NodeId, slot: usize, change: impl FnOnce(&mut [f32])) -> bool {
+        let Some(value) = self.operand(node, slot).filter(|&value| self.sole_user(value) == Some(node)) else {
+            return false;
+        };
+        let Op::Const(constant) = &mut self.dag[value.node.0].op else { return false };
+        if constant.as_dense().and_then(Data::as_f32).is_none() {
+            return false;
+        }
+        change(Arc::make_mut(constant).f32_mut().expect("it is dense and of type f32"));
+        self.touch(value.node);
+        // The constant's type is unchanged while its elements may decide the node's type.
+        self.touch(node);
+        true
     }
 
     /// Makes every user of `from` use `to` instead, except the node of `to` itself.

@@ -154,6 +154,41 @@ impl<'a> PassManager<'a> {
         let after = run.totals(graph);
         Ok(RunReport { before, after, passes, time: start.elapsed() })
     }
+
+    /// Runs the passes in order, keeping nothing of the graph before, so that weights which change are never in
+    /// memory twice. A pass made of others is verified at its end alone. There are no reports, and observers are
+    /// told nothing.
+    ///
+    /// # Errors
+    /// The first [`PassError`]; the graph is half done then.
+    pub fn run_in_place(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<(), PassError> {
+        let mut cx = PassCx::new(self.backend);
+        (cx.data, cx.seed, cx.progress) = (self.data, self.seed, self.progress);
+        for pass in pipeline.passes.iter().filter(|pass| !self.is_disabled(&***pass)) {
+            let (version, signature) = (graph.version(), graph.signature());
+            pass.run(graph, &mut cx)?;
+            if graph.version() != version {
+                graph.gc();
+                self.check(&**pass, &signature, graph)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_disabled(&self, pass: &dyn Pass) -> bool {
+        self.disabled.iter().any(|name| name == pass.name())
+    }
+
+    /// Checks a graph that a pass changed.
+    fn check(&self, pass: &dyn Pass, before: &Signature, graph: &Graph) -> Result<(), PassError> {
+        if self.verify {
+            verify(graph).map_err(|errors| PassError::Broken { pass: pass.name(), errors })?;
+        }
+        match keeps_signature(before, &graph.signature()) {
+            true => Ok(()),
+            false => Err(PassError::Signature { pass: pass.name() }),
+        }
+    }
 }
 
 /// One run of a pipeline.
@@ -178,7 +213,7 @@ impl Run<'_, '_> {
 
     /// A pass of the pipeline; `None` if it is disabled.
     fn record(&mut self, pass: &dyn Pass, graph: &mut Graph) -> Result<Option<PassReport>, PassError> {
-        if self.is_disabled(pass) {
+        if self.manager.is_disabled(pass) {
             return Ok(None);
         }
         let before = self.totals(graph);
@@ -200,10 +235,6 @@ impl Run<'_, '_> {
         }))
     }
 
-    fn is_disabled(&self, pass: &dyn Pass) -> bool {
-        self.manager.disabled.iter().any(|name| name == pass.name())
-    }
-
     /// Repeats a sequence until a round changes nothing.
     fn rounds(
         &mut self,
@@ -218,7 +249,7 @@ impl Run<'_, '_> {
             self.cx.forget_missed(said_before);
             let mut changed = false;
             for inner in nested.passes {
-                if self.is_disabled(&**inner) {
+                if self.manager.is_disabled(&**inner) {
                     continue;
                 }
                 let outcome = match inner.nested() {
@@ -280,12 +311,7 @@ impl Run<'_, '_> {
 
     fn check(&mut self, pass: &dyn Pass, before: &Graph, graph: &Graph, changed: bool) -> Result<(), PassError> {
         if changed {
-            if self.manager.verify {
-                verify(graph).map_err(|errors| PassError::Broken { pass: pass.name(), errors })?;
-            }
-            if !keeps_signature(&before.signature(), &graph.signature()) {
-                return Err(PassError::Signature { pass: pass.name() });
-            }
+            self.manager.check(pass, &before.signature(), graph)?;
         }
         let event = Event { index: self.index, pass, graph, changed };
         self.manager.observers.iter_mut().try_for_each(|observer| observer.after(&event))

@@ -146,7 +146,7 @@ pub fn resnet_cifar(blocks: usize) -> Graph {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let last = format!("conv_{}", layer + 1);
             net.conv(&format!("conv_{layer}"), width, 3, stride).bare_conv(&last, width, 3, 1, 1);
-            net.residual(&last, shortcut, |net, shape| option_a(net, shape));
+            net.residual(&last, shortcut, option_a);
             layer += 2;
         }
     }

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use optc::data::random_inputs;
 use optc::{CompileOptions, Model};
+use optc_codegen::Jit;
+use optc_ir::text::parse;
+use optc_ir::{Backend, Data, Interp, Tensor};
 
 /// The system's allocator, counting how often it is asked.
 struct Counting;
@@ -32,6 +35,36 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn runs_in_a_row_take_no_memory() {
+    models_take_no_memory();
+    gathers_and_conversions_take_no_memory();
+}
+
+/// Steps without generated code that move or convert elements.
+fn gathers_and_conversions_take_no_memory() {
+    let text = "graph @g(%ids: i32[3, 5], %x: f32[3, 5, 4]) -> (y: f32[3, 5, 4], z: f32[3, 5]) {
+  %table = const f32[7, 4] = normal(seed=1, std=1)
+  %rows = gather(%table, %ids)
+  %y = add(%rows, %x)
+  %z = cast(%ids)
+  return %y, %z
+}";
+    let graph = parse(text).unwrap();
+    let inputs = [
+        Tensor::new([3, 5], Data::I32((0..15).map(|i| i % 14 - 7).collect())),
+        Tensor::f32([3, 5, 4], (0..60u8).map(f32::from).collect::<Vec<f32>>()),
+    ];
+    let expected = Interp.compile(&graph).unwrap().run(&inputs).unwrap();
+    let mut compiled = Jit::new(1).compile(&graph).unwrap();
+    let mut results = compiled.run(&inputs).unwrap();
+    let before = ASKED.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        compiled.run_into(&inputs, &mut results).unwrap();
+    }
+    assert_eq!(ASKED.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(results, expected);
+}
+
+fn models_take_no_memory() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     for (name, threads) in [("mnist_cntk.onnx", 1), ("mnist_cntk.onnx", 2), ("ppocr_cls.onnx", 1)] {
         let model = Model::load(models.join(name)).unwrap();

@@ -10,6 +10,7 @@ mod chain;
 mod choose;
 mod conv;
 mod conv_transpose;
+mod convert;
 mod fold;
 mod gather;
 mod image;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::memory::Memory;
-use crate::pack::{self, Packing};
+use crate::pack::{self, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
 use crate::work::Work;
@@ -85,12 +86,12 @@ impl Planned {
         &self.plan.works
     }
 
-    /// The whole plan.
+    /// The whole plan, sharing what other plans have packed.
     ///
     /// # Errors
     /// If the machine has no room for the constants.
-    pub(crate) fn pack(self) -> Result<Plan, ExecError> {
-        let packed = pack::pack(self.packings)?;
+    pub(crate) fn pack(self, shared: &mut Packed) -> Result<Plan, ExecError> {
+        let packed = shared.pack(self.packings)?;
         Ok(Plan { packed, constants: pack::tensors(self.constants), ..self.plan })
     }
 }
@@ -174,6 +175,7 @@ impl Planner<'_> {
             Planner::image,
             Planner::rows,
             Planner::gather,
+            Planner::convert,
             Planner::recurrent,
             Planner::resize,
             Planner::movement,
@@ -255,8 +257,8 @@ impl Planner<'_> {
         layout: impl FnOnce(&[f32]) -> Result<Memory, ExecError> + 'static,
     ) -> Option<Arg> {
         let constant = self.graph.constant(value).filter(|constant| constant.dtype() == DType::F32)?;
-        let index = *self.packed.entry((value.node, how)).or_insert_with(|| {
-            self.packings.push(Packing::Constant(constant.clone(), Box::new(layout)));
+        let index = *self.packed.entry((value.node, how)).or_insert_with_key(|(_, how)| {
+            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Box::new(layout)));
             self.packings.len() - 1
         });
         Some(Arg::Constant(index, 0))

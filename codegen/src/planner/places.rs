@@ -128,6 +128,9 @@ impl Planner<'_> {
                 return Some((place.buffer, image));
             }
         }
+        // Other readers may need more of a border: one copy serves all.
+        let needed = self.borders.get(&value).copied().unwrap_or_default();
+        let border = std::array::from_fn(|side| border[side].max(needed[side]));
         let source = self.place(value).cloned();
         if let Some(Place { buffer, layout: Layout::Blocked(from) }) = source {
             let (to, image) = self.blocked_buffer(node, images, border);

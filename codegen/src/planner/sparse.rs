@@ -261,12 +261,12 @@ impl Planner<'_> {
         let Constants { weights: w, matrix, offsets, bias, channels } = constants;
         let vectors = self.target.vectors;
         let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
-        let how = format!("spmm of {:?}", chain.end);
         if self.is_unrolled(product) {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
             let group = Unrolled::group(&planes, vectors);
             let units = planes.images * planes.rows.div_ceil(group);
             let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
+            let how = format!("unrolled {:?} {group}", chain.end);
             let unrolled = Unrolled { planes, pattern, group, chunks };
             let packing = unrolled.clone();
             let packed = self.packed(w, how, move |weights| {
@@ -284,6 +284,8 @@ impl Planner<'_> {
             ways: Spmm::ways(planes.vectors),
             planes,
         };
+        // Whatever depends on the extents of the input: plans for several share what they pack alike.
+        let how = format!("spmm {:?} {} {} {:?} {offsets:?}", chain.end, spmm.segments, spmm.ways, spmm.planes);
         let packing = spmm.clone();
         let packed = self.packed(w, how, move |weights| {
             packing.pack(&matrix(weights), &offsets, |row| bias[row], |operand, row| channels[operand][row])

@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Strides};
-use crate::tile::winograd::{Grid, PATCH, PLACES, Patches, REGISTERS, TILE, Tiles, Transformed, filter};
+use crate::tile::winograd::{Grid, PATCH, PLACES, Patches, REGISTERS, TILE, Tiles, Transformed, filters};
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 /// Vector instructions that transform a patch, and a tile, of one block of channels: arithmetic and moves.
@@ -91,15 +91,18 @@ impl Planner<'_> {
             let mut packed = Memory::zeroed(packing.packed_len())?;
             let weights = packed.numbers_mut();
             let place = packing.position(1, 0, 0);
-            // A block of outputs lies next to each other in each of the places; filters are read in order.
+            // A block of outputs lies next to each other in each of the places.
             for block in (0..outputs).step_by(LANES) {
+                let lanes = LANES.min(outputs - block);
                 for c in 0..channels {
-                    for o in block..outputs.min(block + LANES) {
-                        let first = packing.position(0, o, c);
-                        let transformed = filter(&numbers[(o * channels + c) * 9..][..9]);
-                        for (i, u) in transformed.into_iter().enumerate() {
-                            weights[first + i * place] = u;
-                        }
+                    let mut g = [[0.0; LANES]; 9];
+                    for lane in 0..lanes {
+                        let filter = &numbers[((block + lane) * channels + c) * 9..][..9];
+                        g.iter_mut().zip(filter).for_each(|(g, &weight)| g[lane] = weight);
+                    }
+                    let first = packing.position(0, block, c);
+                    for (i, u) in filters(&g).iter().enumerate() {
+                        weights[first + i * place..][..lanes].copy_from_slice(&u[..lanes]);
                     }
                 }
             }

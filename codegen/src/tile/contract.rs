@@ -194,13 +194,18 @@ impl Contract {
                     for tile in 0..count {
                         let from = (first + tile * blocks) * LANES;
                         let width = (self.outputs - from).min(blocks * LANES);
-                        piece.fill(0.0);
                         for k in (0..depth).step_by(PIECE) {
                             let length = PIECE.min(depth - k);
-                            for o in 0..width {
-                                let to = piece[o..].iter_mut().step_by(blocks * LANES);
-                                for (i, to) in to.take(length).enumerate() {
-                                    *to = weight(group, from + o, k + i);
+                            for first in (0..width).step_by(LANES) {
+                                let mut square = [[0.0; PIECE]; LANES];
+                                for (o, row) in square.iter_mut().enumerate().take(width - first) {
+                                    for (i, to) in row.iter_mut().enumerate().take(length) {
+                                        *to = weight(group, from + first + o, k + i);
+                                    }
+                                }
+                                for (i, to) in piece.chunks_exact_mut(blocks * LANES).enumerate() {
+                                    let column: [f32; LANES] = std::array::from_fn(|o| square[o][i]);
+                                    to[first..first + LANES].copy_from_slice(&column);
                                 }
                             }
                             packed.extend_from_slice(&piece[..length * blocks * LANES]);

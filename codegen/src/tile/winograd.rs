@@ -36,14 +36,21 @@ const G: [[f32; 3]; PATCH] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// `G·g·Gᵀ` of one filter of 3×3 weights.
-pub(crate) fn filter(g: &[f32]) -> [f32; PLACES] {
-    let mut u = [0.0; PLACES];
-    for (i, row) in G.iter().enumerate() {
-        let along: [f64; 3] =
-            std::array::from_fn(|j| (0..3).map(|k| f64::from(row[k]) * f64::from(g[k * 3 + j])).sum());
-        for (j, column) in G.iter().enumerate() {
-            u[i * PATCH + j] = (0..3).map(|k| along[k] * f64::from(column[k])).sum::<f64>() as f32;
+/// `G·g·Gᵀ` of filters of 3×3 weights, one a lane: lanes are innermost, so that a processor takes several at once.
+pub(crate) fn filters(g: &[[f32; LANES]; 9]) -> [[f32; LANES]; PLACES] {
+    let dot = |row: &[f32; 3], vectors: [&[f64; LANES]; 3]| {
+        let mut sums = [0.0; LANES];
+        for (&factor, vector) in row.iter().zip(vectors) {
+            sums.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(factor) * x);
+        }
+        sums
+    };
+    let g = g.map(|vector| vector.map(f64::from));
+    let mut u = [[0.0; LANES]; PLACES];
+    for (row, u) in G.iter().zip(u.chunks_exact_mut(PATCH)) {
+        let along: [[f64; LANES]; 3] = std::array::from_fn(|j| dot(row, [&g[j], &g[3 + j], &g[6 + j]]));
+        for (column, u) in G.iter().zip(u) {
+            *u = dot(column, along.each_ref()).map(|x| x as f32);
         }
     }
     u

@@ -6,7 +6,7 @@ use optc_ir::{Data, Tensor};
 
 use super::attrs;
 use super::error::ImportErrorKind;
-use super::tensor::{self, Decoded};
+use super::tensor::{self, Decoded, Stored};
 
 /// Bytes that sparse tensors of one model may unfold to. A file of a few bytes can name a sparse tensor of
 /// any size; beyond this they are carried as they are.
@@ -34,12 +34,16 @@ fn carry(name: &str, attr: AttributeProto) -> Value {
     }))
 }
 
-/// The value of a tensor message.
+/// The value of a tensor message, whose raw bytes may be stored elsewhere.
 ///
 /// # Errors
 /// If the message contradicts itself.
-pub(super) fn of_tensor(name: &str, mut proto: TensorProto) -> Result<Value, ImportErrorKind> {
-    match tensor::decode(&mut proto).map_err(|message| tensor_error(name, message))? {
+pub(super) fn of_tensor(
+    name: &str,
+    mut proto: TensorProto,
+    stored: Option<Stored<'_>>,
+) -> Result<Value, ImportErrorKind> {
+    match tensor::decode_from(&mut proto, stored).map_err(|message| tensor_error(name, message))? {
         Decoded::Tensor(tensor) => Ok(Value::Tensor(tensor)),
         Decoded::Foreign => Ok(carry(name, attrs::tensor("value", proto))),
     }

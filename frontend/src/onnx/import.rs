@@ -21,6 +21,7 @@ use super::fold::Known;
 use super::functions::{self, Functions, MAX_CALL_DEPTH};
 use super::ops;
 use super::source::{Arg, Source};
+use super::split::Payloads;
 use super::{header, subgraph, types};
 
 /// The oldest opset whose operators are translated; nodes of older models are carried.
@@ -88,11 +89,12 @@ struct Importer {
     node_count: usize,
 }
 
-/// The graph of a model whose external data is loaded, and what was carried unchanged, and why.
+/// The graph of a model whose external data is loaded, and what was carried unchanged, and why. `payloads` has
+/// the bytes that its initializers lack.
 ///
 /// # Errors
 /// If the model is not sound.
-pub(super) fn import(mut model: ModelProto) -> Result<(Graph, Vec<Remark>), ImportError> {
+pub(super) fn import(mut model: ModelProto, payloads: &mut Payloads<'_>) -> Result<(Graph, Vec<Remark>), ImportError> {
     let mut main = model.graph.take().ok_or(ImportErrorKind::NoGraph)?;
     let functions = Functions::of(&model)?;
     let nodes = std::mem::take(&mut main.node);
@@ -119,7 +121,7 @@ pub(super) fn import(mut model: ModelProto) -> Result<(Graph, Vec<Remark>), Impo
         depth: 0,
     };
     importer.inputs(&main, &mut scope)?;
-    importer.initializers(&mut main, &mut scope)?;
+    importer.initializers(&mut main, Some(payloads), &mut scope)?;
     importer.nodes(nodes, main.output.iter().map(|info| &info.name), &mut scope)?;
     importer.results(&main, &scope)?;
     importer.graph.gc();
@@ -160,10 +162,16 @@ impl Importer {
         Ok(())
     }
 
-    fn initializers(&mut self, graph: &mut GraphProto, scope: &mut Scope<'_>) -> Result<(), ImportErrorKind> {
-        for tensor in std::mem::take(&mut graph.initializer) {
+    fn initializers(
+        &mut self,
+        graph: &mut GraphProto,
+        mut payloads: Option<&mut Payloads<'_>>,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), ImportErrorKind> {
+        for (i, tensor) in std::mem::take(&mut graph.initializer).into_iter().enumerate() {
             let name = tensor.name.clone();
-            let value = constants::of_tensor(&name, tensor)?;
+            let stored = payloads.as_mut().map(|payloads| payloads.of_initializer(i)).transpose()?.flatten();
+            let value = constants::of_tensor(&name, tensor, stored)?;
             self.define_constant(&name, value, scope)?;
         }
         for sparse in std::mem::take(&mut graph.sparse_initializer) {
@@ -388,7 +396,7 @@ impl Importer {
             prefix: scope.prefix.clone(),
             depth: scope.depth,
         };
-        self.initializers(&mut branch, &mut inner)?;
+        self.initializers(&mut branch, None, &mut inner)?;
         self.nodes(nodes, branch.output.iter().map(|info| &info.name), &mut inner)?;
         let results = results_of(&inner, branch.output.iter().map(|info| &info.name))?;
         for (output, value) in node.output.iter().zip(results).filter(|(output, _)| !output.is_empty()) {

@@ -32,13 +32,15 @@ mod import;
 mod ops;
 mod presence;
 mod source;
+mod split;
 mod subgraph;
 mod target;
 mod tensor;
 mod types;
 mod wire;
 
-use std::fs;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use onnx_protobuf::{Message, ModelProto};
@@ -80,10 +82,9 @@ pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
 /// As [`import_file`].
 pub fn import_file_with_remarks(path: &Path) -> Result<Imported, ImportError> {
     let read = || {
-        let bytes = fs::read(path).map_err(ImportErrorKind::Io)?;
-        let model = parse(&bytes)?;
-        drop(bytes);
-        import_model(model, path.parent())
+        let file = File::open(path).map_err(ImportErrorKind::Io)?;
+        let len = file.metadata().map_err(ImportErrorKind::Io)?.len();
+        import_from(&mut BufReader::new(file), len, path.parent())
     };
     read().map_err(|error| ImportError { file: Some(path.to_owned()), ..error })
 }
@@ -93,18 +94,18 @@ pub fn import_file_with_remarks(path: &Path) -> Result<Imported, ImportError> {
 /// # Errors
 /// [`ImportError`] naming the node or tensor that is not sound.
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph, ImportError> {
-    import_model(parse(bytes)?, folder).map(|imported| imported.graph)
+    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    import_from(&mut Cursor::new(bytes), len, folder).map(|imported| imported.graph)
 }
 
-fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
-    wire::check(bytes)?;
-    let model = ModelProto::parse_from_bytes(bytes).map_err(|e| ImportErrorKind::Malformed(e.to_string()))?;
-    Ok(model)
-}
-
-fn import_model(mut model: ModelProto, folder: Option<&Path>) -> Result<Imported, ImportError> {
+/// Imports a model from so many bytes.
+fn import_from(source: &mut (impl Read + Seek), len: u64, folder: Option<&Path>) -> Result<Imported, ImportError> {
+    let (skeleton, mut payloads) = split::split(source, len)?;
+    wire::check(&skeleton)?;
+    let mut model = ModelProto::parse_from_bytes(&skeleton).map_err(|e| ImportErrorKind::Malformed(e.to_string()))?;
+    drop(skeleton);
     external::load(&mut model, folder)?;
-    let (graph, remarks) = import::import(model)?;
+    let (graph, remarks) = import::import(model, &mut payloads)?;
     Ok(Imported { graph, remarks })
 }
 

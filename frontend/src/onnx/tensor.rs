@@ -3,6 +3,8 @@
 //! Sizes are checked before anything is allocated: a tensor never takes more memory than a small multiple
 //! of the bytes the file spends on it.
 
+use std::io::{self, Read};
+
 use half::{bf16, f16};
 use onnx_protobuf::TensorProto;
 use onnx_protobuf::tensor_proto::DataLocation;
@@ -18,6 +20,17 @@ pub(super) enum Decoded {
     /// A tensor of strings, complex numbers or eight-bit floats.
     Foreign,
 }
+
+/// Raw bytes of a tensor that its message leaves to be read from elsewhere.
+pub(super) struct Stored<'a> {
+    /// How many there are.
+    pub(super) bytes: u64,
+    /// Where they come next.
+    pub(super) source: &'a mut dyn Read,
+}
+
+/// Bytes that are read at once: few enough to stay in a cache until they have become elements.
+const PIECE: usize = 1 << 16;
 
 /// The extents of a tensor message and the number of elements.
 ///
@@ -41,6 +54,14 @@ pub(super) fn shape(dims: &[i64]) -> Result<(Vec<usize>, usize), String> {
 /// # Errors
 /// If extents, element type and payload contradict each other.
 pub(super) fn decode(proto: &mut TensorProto) -> Result<Decoded, String> {
+    decode_from(proto, None)
+}
+
+/// [`decode`], with raw bytes that may be stored elsewhere. Those of a foreign tensor go into the message.
+///
+/// # Errors
+/// As [`decode`], and if the bytes can't be read.
+pub(super) fn decode_from(proto: &mut TensorProto, stored: Option<Stored<'_>>) -> Result<Decoded, String> {
     let (shape, len) = shape(&proto.dims)?;
     if proto.data_location.enum_value_or_default() == DataLocation::EXTERNAL {
         return Err("external data was not loaded".to_owned());
@@ -48,46 +69,77 @@ pub(super) fn decode(proto: &mut TensorProto) -> Result<Decoded, String> {
     if proto.segment.is_some() {
         return Err("segmented tensors are not supported".to_owned());
     }
+    let stored = stored.filter(|_| proto.raw_data.is_empty());
     let Some(dtype) = types::dtype(proto.data_type) else {
+        if let Some(Stored { bytes, source }) = stored {
+            source.take(bytes).read_to_end(&mut proto.raw_data).map_err(unreadable)?;
+        }
         return match proto.data_type {
             0 => Err("element type is missing".to_owned()),
             _ => Ok(Decoded::Foreign),
         };
     };
-    let data = if proto.raw_data.is_empty() {
-        typed(proto, dtype, len)?
-    } else {
-        raw(dtype, len, std::mem::take(&mut proto.raw_data))?
+    let data = match stored {
+        Some(stored) => raw(dtype, len, stored)?,
+        None if proto.raw_data.is_empty() => typed(proto, dtype, len)?,
+        None => in_memory(dtype, len, &std::mem::take(&mut proto.raw_data))?,
     };
     Ok(Decoded::Tensor(Tensor::new(shape, data)))
 }
 
-fn check_len(got: usize, expected: usize, unit: &str) -> Result<(), String> {
-    if got == expected { Ok(()) } else { Err(format!("{got} {unit} stored, the shape needs {expected}")) }
+fn unreadable(error: io::Error) -> String {
+    format!("can't be read: {error}")
 }
 
-fn raw(dtype: DType, len: usize, bytes: Vec<u8>) -> Result<Data, String> {
-    check_len(bytes.len(), dtype.bytes(len), "bytes")?;
-    fn read<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
-        let (chunks, _) = bytes.as_chunks::<N>();
-        chunks.iter().map(|&chunk| from(chunk)).collect()
+fn check_len(got: u64, expected: usize, unit: &str) -> Result<(), String> {
+    if usize::try_from(got) == Ok(expected) {
+        Ok(())
+    } else {
+        Err(format!("{got} {unit} stored, the shape needs {expected}"))
+    }
+}
+
+fn raw(dtype: DType, len: usize, stored: Stored<'_>) -> Result<Data, String> {
+    check_len(stored.bytes, dtype.bytes(len), "bytes")?;
+    elements(dtype, len, stored.source).map_err(unreadable)
+}
+
+fn in_memory(dtype: DType, len: usize, bytes: &[u8]) -> Result<Data, String> {
+    raw(dtype, len, Stored { bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX), source: &mut &*bytes })
+}
+
+/// Elements as ONNX stores them, little-endian.
+fn elements(dtype: DType, len: usize, source: &mut dyn Read) -> io::Result<Data> {
+    fn read<const N: usize, T>(len: usize, source: &mut dyn Read, from: impl Fn([u8; N]) -> T) -> io::Result<Vec<T>> {
+        let mut elements = Vec::with_capacity(len);
+        let mut piece = vec![0; len.saturating_mul(N).min(PIECE)];
+        while elements.len() < len {
+            let bytes = &mut piece[..(len - elements.len()).saturating_mul(N).min(PIECE)];
+            source.read_exact(bytes)?;
+            let (chunks, _) = bytes.as_chunks::<N>();
+            elements.extend(chunks.iter().map(|&chunk| from(chunk)));
+        }
+        Ok(elements)
+    }
+    fn packed(len: usize, source: &mut dyn Read) -> io::Result<Vec<u8>> {
+        read(len.div_ceil(2), source, u8::from_le_bytes)
     }
     Ok(match dtype {
-        DType::F64 => Data::F64(read(&bytes, f64::from_le_bytes)),
-        DType::F32 => Data::F32(read(&bytes, f32::from_le_bytes)),
-        DType::F16 => Data::F16(read(&bytes, f16::from_le_bytes)),
-        DType::BF16 => Data::BF16(read(&bytes, bf16::from_le_bytes)),
-        DType::I64 => Data::I64(read(&bytes, i64::from_le_bytes)),
-        DType::I32 => Data::I32(read(&bytes, i32::from_le_bytes)),
-        DType::I16 => Data::I16(read(&bytes, i16::from_le_bytes)),
-        DType::I8 => Data::I8(read(&bytes, i8::from_le_bytes)),
-        DType::U64 => Data::U64(read(&bytes, u64::from_le_bytes)),
-        DType::U32 => Data::U32(read(&bytes, u32::from_le_bytes)),
-        DType::U16 => Data::U16(read(&bytes, u16::from_le_bytes)),
-        DType::U8 => Data::U8(bytes),
-        DType::Bool => Data::Bool(bytes.iter().map(|&b| b != 0).collect()),
-        DType::I4 => Data::I4(nibbles(&bytes, len).map(sign_extend).collect()),
-        DType::U4 => Data::U4(nibbles(&bytes, len).collect()),
+        DType::F64 => Data::F64(read(len, source, f64::from_le_bytes)?),
+        DType::F32 => Data::F32(read(len, source, f32::from_le_bytes)?),
+        DType::F16 => Data::F16(read(len, source, f16::from_le_bytes)?),
+        DType::BF16 => Data::BF16(read(len, source, bf16::from_le_bytes)?),
+        DType::I64 => Data::I64(read(len, source, i64::from_le_bytes)?),
+        DType::I32 => Data::I32(read(len, source, i32::from_le_bytes)?),
+        DType::I16 => Data::I16(read(len, source, i16::from_le_bytes)?),
+        DType::I8 => Data::I8(read(len, source, i8::from_le_bytes)?),
+        DType::U64 => Data::U64(read(len, source, u64::from_le_bytes)?),
+        DType::U32 => Data::U32(read(len, source, u32::from_le_bytes)?),
+        DType::U16 => Data::U16(read(len, source, u16::from_le_bytes)?),
+        DType::U8 => Data::U8(read(len, source, u8::from_le_bytes)?),
+        DType::Bool => Data::Bool(read(len, source, |[byte]: [u8; 1]| byte != 0)?),
+        DType::I4 => Data::I4(nibbles(&packed(len, source)?, len).map(sign_extend).collect()),
+        DType::U4 => Data::U4(nibbles(&packed(len, source)?, len).collect()),
     })
 }
 
@@ -112,7 +164,7 @@ fn typed(proto: &mut TensorProto, dtype: DType, len: usize) -> Result<Data, Stri
         _ => int32.len(),
     };
     let expected = if dtype.bits() == 4 { len.div_ceil(2) } else { len };
-    check_len(stored, expected, "elements")?;
+    check_len(u64::try_from(stored).unwrap_or(u64::MAX), expected, "elements")?;
     let narrow = |what: &str| format!("an element does not fit {what}");
     Ok(match dtype {
         DType::F64 => Data::F64(std::mem::take(&mut proto.double_data)),
@@ -133,7 +185,7 @@ fn typed(proto: &mut TensorProto, dtype: DType, len: usize) -> Result<Data, Stri
         DType::Bool => Data::Bool(int32.into_iter().map(|x| x != 0).collect()),
         DType::I4 | DType::U4 => {
             let bytes: Vec<u8> = int32.into_iter().map(low_byte).collect();
-            return raw(dtype, len, bytes);
+            return in_memory(dtype, len, &bytes);
         }
     })
 }

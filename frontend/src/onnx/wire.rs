@@ -105,7 +105,7 @@ impl Walk {
     }
 }
 
-fn malformed(message: impl Into<String>) -> ImportErrorKind {
+pub(super) fn malformed(message: impl Into<String>) -> ImportErrorKind {
     ImportErrorKind::Malformed(message.into())
 }
 

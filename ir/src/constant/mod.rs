@@ -223,6 +223,14 @@ impl Constant {
         }
     }
 
+    /// The elements, if they are kept densely as `f32`.
+    pub(crate) fn f32_mut(&mut self) -> Option<&mut [f32]> {
+        match &mut self.encoding {
+            Encoding::Dense(Data::F32(elements)) => Some(elements),
+            _ => None,
+        }
+    }
+
     /// The meaning: the dense tensor.
     pub fn decode(&self) -> Tensor {
         let data = match &self.encoding {

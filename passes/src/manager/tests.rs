@@ -6,11 +6,13 @@ use super::*;
 use crate::observe::{Check, Differential, DumpIr, StopAfter, When};
 use crate::pipeline::{Fixpoint, parse};
 
+type Run = fn(&mut Graph, &mut PassCx<'_>) -> Result<(), PassError>;
+
 /// A pass made of a function.
 struct Act {
     name: &'static str,
     effect: Effect,
-    run: fn(&mut Graph, &mut PassCx<'_>) -> Result<(), PassError>,
+    run: Run,
 }
 
 impl Pass for Act {
@@ -80,7 +82,7 @@ fn leave_wrong_type(graph: &mut Graph, _: &mut PassCx<'_>) -> Result<(), PassErr
     Ok(())
 }
 
-fn act(run: fn(&mut Graph, &mut PassCx<'_>) -> Result<(), PassError>) -> Pipeline {
+fn act(run: Run) -> Pipeline {
     Pipeline::default().then(Act { name: "act", effect: Effect::Exact, run })
 }
 
@@ -95,10 +97,14 @@ fn a_failed_pass_leaves_the_graph_as_it_was() {
 
 #[test]
 fn signature_and_graph_are_checked() {
-    let error = |run| PassManager::new(&Interp).run(&act(run), &mut example()).unwrap_err();
-    assert!(matches!(error(rename_input), PassError::Signature { pass: "act" }));
-    assert!(matches!(error(narrow_result), PassError::Signature { pass: "act" }));
-    assert!(matches!(error(leave_wrong_type), PassError::Broken { pass: "act", .. }));
+    let in_place = |run| PassManager::new(&Interp).run_in_place(&act(run), &mut example()).unwrap_err();
+    let copied = |run| PassManager::new(&Interp).run(&act(run), &mut example()).unwrap_err();
+    let runs: [&dyn Fn(Run) -> PassError; 2] = [&in_place, &copied];
+    for error in runs {
+        assert!(matches!(error(rename_input), PassError::Signature { pass: "act" }));
+        assert!(matches!(error(narrow_result), PassError::Signature { pass: "act" }));
+        assert!(matches!(error(leave_wrong_type), PassError::Broken { pass: "act", .. }));
+    }
     let mut trusting = PassManager::new(&Interp);
     trusting.verify = false;
     assert!(trusting.run(&act(leave_wrong_type), &mut example()).is_ok());

@@ -3,10 +3,11 @@
 //! Shared by the passes that find such maps. All arithmetic is in `f64`, rounded once to the type of the
 //! layer; nothing is changed unless every new weight is finite.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use optc_ir::op::{Act, AutoPad, Conv};
-use optc_ir::{Constant, DType, Data, Graph, NodeId, Op, Tensor};
+use optc_ir::{Constant, Data, Graph, NodeId, Op, Tensor};
 
 use crate::pass::PassCx;
 use crate::rewrite::{self, bypass, detach, refines};
@@ -119,11 +120,10 @@ fn fold_after(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), Stri
     if weights.outputs() != Some(map.k.len()) {
         return Err("the number of channels differs".to_owned());
     }
-    let scaled = weights.map(|w, output, _| w * map.k[output]);
     let old = weights.bias.clone().unwrap_or_else(|| vec![0.0; map.k.len()]);
     let bias: Vec<f64> = old.iter().zip(map.k.iter().zip(&map.d)).map(|(b, (k, d))| b * k + d).collect();
     let keep_bias = weights.bias.is_some() || bias.iter().any(|&b| b != 0.0);
-    weights.write(graph, scaled, keep_bias.then_some(bias))
+    weights.scale(graph, Channels::Outputs, &map.k, keep_bias.then_some(bias))
 }
 
 /// Replaces `layer(k·x + d)` by `layer(x)`: weights times `k` of their input channel; `d` goes into the
@@ -144,14 +144,13 @@ fn fold_before(graph: &mut Graph, layer: NodeId, map: &Affine) -> Result<(), Str
     if weights.inputs() != Some(map.k.len()) {
         return Err("the number of channels differs".to_owned());
     }
-    let scaled = weights.map(|w, _, input| w * map.k[input]);
     let mut bias = weights.bias.clone();
     if shifts {
         let outputs = weights.outputs().ok_or("the weights have no channels")?;
         let sums = bias.get_or_insert_with(|| vec![0.0; outputs]);
         weights.for_each(|w, output, input| sums[output] += w * map.d[input]);
     }
-    weights.write(graph, scaled, bias)
+    weights.scale(graph, Channels::Inputs, &map.k, bias)
 }
 
 fn is_padded(conv: &Conv) -> bool {
@@ -256,36 +255,100 @@ impl Weights {
         }
     }
 
-    /// The weights mapped, rounded to their type.
-    fn map(&self, f: impl Fn(f64, usize, usize) -> f64) -> Data {
-        if self.elements.dtype() == DType::F32 {
-            let mut mapped = Vec::with_capacity(self.elements.len());
-            self.for_each(|w, output, input| mapped.push(f(w, output, input) as f32));
-            return Data::F32(mapped);
+    /// Multiplies each weight by the factor of its channel and sets the bias. Weights that nobody else shares are
+    /// changed where they are: they are nearly all of a model, and memory that is new costs as much as the rest.
+    ///
+    /// # Errors
+    /// If a number would not be finite; the graph is unchanged then.
+    fn scale(
+        self,
+        graph: &mut Graph,
+        channels: Channels,
+        factors: &[f64],
+        bias: Option<Vec<f64>>,
+    ) -> Result<(), String> {
+        let dtype = self.elements.dtype();
+        let infinite = || "the product would not be finite".to_owned();
+        let finite = |data: &Data| data.to_f64().iter().all(|x| x.is_finite());
+        let bias = bias.map(|b| Tensor::new([b.len()], Data::from_f64(dtype, b)));
+        if bias.as_ref().is_some_and(|bias| !finite(bias.data())) {
+            return Err(infinite());
         }
-        let mut mapped = Vec::with_capacity(self.elements.len());
-        self.for_each(|w, output, input| mapped.push(f(w, output, input)));
-        Data::from_f64(self.elements.dtype(), mapped)
-    }
-
-    fn write(&self, graph: &mut Graph, weights: Data, bias: Option<Vec<f64>>) -> Result<(), String> {
-        let finite = |data: Data| {
-            let finite = match &data {
-                Data::F32(elements) => elements.iter().all(|x| x.is_finite()),
-                data => data.to_f64().iter().all(|x| x.is_finite()),
-            };
-            finite.then_some(data).ok_or("the product would not be finite")
-        };
-        let weight = Tensor::new(self.elements.shape(), finite(weights)?);
-        let bias = bias.map(|b| {
-            let shape = [b.len()];
-            Ok::<_, String>(Tensor::new(shape, finite(Data::from_f64(self.elements.dtype(), b))?))
-        });
-        let bias = bias.transpose()?;
-        graph.set_constant_operand(self.layer, 1, Constant::dense(weight));
+        let (layer, runs) = (self.layer, self.runs(channels));
+        if let Some(elements) = self.elements.as_dense().and_then(Data::as_f32) {
+            let product = |w: f32, factor: f64| (f64::from(w) * factor) as f32;
+            let mut all_finite = true;
+            runs.each(elements.len(), |channel, run| {
+                let factor = factors[channel];
+                all_finite &= elements[run].iter().fold(true, |all, &w| all & product(w, factor).is_finite());
+            });
+            if !all_finite {
+                return Err(infinite());
+            }
+            drop(self);
+            let changed = graph.change_constant_operand(layer, 1, |elements| {
+                runs.each(elements.len(), |channel, run| {
+                    let factor = factors[channel];
+                    elements[run].iter_mut().for_each(|w| *w = product(*w, factor));
+                });
+            });
+            if !changed {
+                return Err("the weights have another user".to_owned());
+            }
+        } else {
+            let mut elements = self.elements.decode().data().to_f64();
+            runs.each(elements.len(), |channel, run| elements[run].iter_mut().for_each(|w| *w *= factors[channel]));
+            let scaled = Data::from_f64(dtype, elements);
+            if !finite(&scaled) {
+                return Err(infinite());
+            }
+            let weight = Tensor::new(self.elements.shape(), scaled);
+            graph.set_constant_operand(layer, 1, Constant::dense(weight));
+        }
         if let Some(bias) = bias {
-            graph.set_constant_operand(self.layer, 2, Constant::dense(bias));
+            graph.set_constant_operand(layer, 2, Constant::dense(bias));
         }
         Ok(())
+    }
+
+    /// Where the weights of each channel lie.
+    fn runs(&self, channels: Channels) -> Runs {
+        let shape = self.elements.shape();
+        let (rows, columns) = (shape[0], shape[1]);
+        let window: usize = shape[2..].iter().product();
+        // Rows of one group are neighbours; a column counts within the group of its row.
+        let rows_per_group = rows.div_ceil(self.group).max(1);
+        let by_row = (channels == Channels::Inputs) == self.transposed;
+        Runs { by_row, columns, window, rows_per_group }
+    }
+}
+
+/// Which channels of a layer.
+#[derive(Clone, Copy, PartialEq)]
+enum Channels {
+    Outputs,
+    Inputs,
+}
+
+/// How weights, `rows × columns × window`, belong to channels.
+struct Runs {
+    /// One channel a row; one a column of each group otherwise.
+    by_row: bool,
+    columns: usize,
+    window: usize,
+    rows_per_group: usize,
+}
+
+impl Runs {
+    /// Calls `visit` with each run of weights of one channel, in order.
+    fn each(&self, len: usize, mut visit: impl FnMut(usize, Range<usize>)) {
+        let length = if self.by_row { self.columns * self.window } else { self.window };
+        for (i, from) in (0..len).step_by(length.max(1)).enumerate() {
+            let channel = match self.by_row {
+                true => i,
+                false => i / self.columns / self.rows_per_group * self.columns + i % self.columns,
+            };
+            visit(channel, from..from + length);
+        }
     }
 }

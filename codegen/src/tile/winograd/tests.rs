@@ -23,11 +23,11 @@ fn tiles_are_sums_over_windows() {
         let mut buffers = vec![x.clone(), vec![0.0; to.bytes() / 4]];
         run(vectors, &patches.schedule(vectors), &mut buffers);
         // Each channel by itself: the products are those of the filter with its own patch.
-        let u = filter(&g);
+        let u = filters(&std::array::from_fn(|k| [g[k]; LANES]));
         let mut sums = buffers.swap_remove(1);
         let place = to.place() as usize / 4;
         for (p, u) in u.iter().enumerate() {
-            sums[p * place..][..to.tiles * LANES].iter_mut().for_each(|v| *v *= u);
+            sums[p * place..][..to.tiles * LANES].iter_mut().for_each(|v| *v *= u[0]);
         }
         let epilogue = Epilogue { bias: true, ..Epilogue::default() };
         let tiles = Tiles { images: 1, rows, columns, grid, from: to, y: steps(columns), epilogue };
