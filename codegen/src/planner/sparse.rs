@@ -30,11 +30,14 @@ const MANY_REGISTERS: usize = 32;
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
 
+/// Makes a matrix of the elements of a constant.
+type MakeMatrix = Box<dyn Fn(&[f32]) -> Matrix>;
+
 /// Constants of a layer.
 pub(super) struct Constants {
     pub(super) weights: ValueId,
     /// Makes the matrix of the elements of the weights.
-    pub(super) matrix: Box<dyn Fn(&[f32]) -> Matrix>,
+    pub(super) matrix: MakeMatrix,
     /// For each k, how many bytes from a position its x stands.
     pub(super) offsets: Vec<i32>,
     /// One number a row.

@@ -75,8 +75,11 @@ fn products(graph: &Graph) -> usize {
     plan.matches("f32_spmm").count()
 }
 
-/// The convolutions of the table, each a layer of its own, and whether a sparse product is faster for it.
-fn layers() -> Vec<(&'static str, Conv, [usize; 4], [usize; 4], bool)> {
+/// What it shows, a convolution, the shapes of its input and weights, and whether a sparse product is faster.
+type Layer = (&'static str, Conv, [usize; 4], [usize; 4], bool);
+
+/// The convolutions of the table, each a layer of its own.
+fn layers() -> Vec<Layer> {
     let plain = [1, 1];
     let wide = [1, 64, 14, 14];
     vec![
