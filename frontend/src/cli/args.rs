@@ -11,8 +11,8 @@ use optc_codegen::Vectors;
 use optc_passes::pipeline::PRESETS;
 
 pub use super::explain::ExplainArgs;
-pub use super::sensitivity::SensitivityArgs;
 use super::new::NewArgs;
+pub use super::sensitivity::SensitivityArgs;
 use super::train::TrainArgs;
 use crate::compiled::BackendKind;
 

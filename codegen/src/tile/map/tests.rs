@@ -1,3 +1,5 @@
+use optc_ir::op::Act;
+
 use super::*;
 use crate::tile::testing::{GUARD, places, result, span};
 use crate::tile::walk::merged;
@@ -179,6 +181,7 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
                 x
             }
         }
+        Function::ActGrad(act) => unreachable!("the derivative of {act:?} is compared with the interpreter's"),
     }
 }
 
@@ -268,7 +271,10 @@ fn every_function() {
 
 #[test]
 fn functions_take_the_temporaries_they_say() {
-    for function in UNARY.into_iter().chain(BINARY) {
+    let acts = [Act::Relu, Act::Clip { lo: 0.0, hi: 6.0 }, Act::LeakyRelu { alpha: 0.1 }, Act::Sigmoid, Act::Tanh];
+    let acts =
+        acts.into_iter().chain([Act::HardSigmoid { alpha: 0.2, beta: 0.5 }, Act::HardSwish, Act::Silu, Act::Gelu]);
+    for function in UNARY.into_iter().chain(BINARY).chain(acts.map(Function::ActGrad)) {
         let mut w = Writer::new(1, 1 + function.temporaries());
         let v = w.take();
         function.apply(&mut w, &[v], |_| Src::Splat(P(0).at(0)));
