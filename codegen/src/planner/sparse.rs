@@ -222,8 +222,14 @@ impl Planner<'_> {
             self.phases(node, x, &reading, pitch)?
         };
         let operands = self.plane_operands(chain)?;
+        let offsets = offsets(&reading, &image, window.channels[0])?;
+        // Kernels find the planes of the result and of operands as they do those of x.
+        let border = self.planar_borders.get(&chain.end.into()).copied().unwrap_or_default();
+        let mut results = operands.iter().map(|(_, image)| *image).chain([Planar::new(out, pitch, border)]);
+        if results.any(|image| i32::try_from(image.steps()[0]).is_err()) {
+            return None;
+        }
         let (place, y) = self.place_planar(chain.end, chain.end.into(), out);
-        let offsets = offsets(&reading, &image, window.channels[0]);
         (planes.x, planes.y) = (image.steps()[0], y.walk());
         (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
         let mut planes_of_operands = operands.iter().map(|(_, image)| Operand::Plane(image.walk()));
@@ -366,12 +372,13 @@ impl Planner<'_> {
 }
 
 /// How many bytes from a position the x of each k stands: channel by channel, the elements of the window.
-fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Vec<i32> {
+/// `None` if an image is too large for them.
+fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
     let [_, plane, row] = image.steps();
     let count = reading.phases.len();
     let at = |c: usize, &(phase, [r, column]): &(usize, [i64; 2])| {
         let bytes = plane * signed(c * count + phase) + row * r + 4 * column;
-        i32::try_from(bytes).expect("an image is below 2 GiB")
+        i32::try_from(bytes).ok()
     };
     (0..channels).flat_map(|c| reading.taps.iter().map(move |tap| at(c, tap))).collect()
 }

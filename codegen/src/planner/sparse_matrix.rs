@@ -48,6 +48,9 @@ impl Planner<'_> {
         }
         let output = self.f32_shape(chain.end.into())?;
         let pitch = pitch(m);
+        // Kernels find features by numbers of 32 bits.
+        i32::try_from(n * pitch * 4).ok()?;
+        let offsets = (0..k).map(|i| i32::try_from(i * pitch * 4).ok()).collect::<Option<Vec<i32>>>()?;
         let mut planes = Planes::new([1, n, 1, m]);
         let walk = Plane { image: 0, channel: signed(pitch * 4) };
         (planes.vectors, planes.lanes, planes.y) = (vectors, m.min(LANES), walk);
@@ -86,7 +89,6 @@ impl Planner<'_> {
         let x_arg = self.by_features(node, x, [m, k])?;
         let operands: Vec<Arg> =
             values.into_iter().map(|value| self.by_features(chain.end, value, [m, n])).collect::<Option<_>>()?;
-        let offsets = (0..k).map(|i| i32::try_from(i * pitch * 4).expect("a matrix is below 2 GiB")).collect();
         let (transposed, factor) = (layer.transposed, layer.factor);
         let matrix = move |weights: &[f32]| {
             let weight = |o: usize, i: usize| factor * if transposed { weights[o * k + i] } else { weights[i * n + o] };
