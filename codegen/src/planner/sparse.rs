@@ -58,7 +58,9 @@ impl Planner<'_> {
                 Some((node, self.sparse_window(node, conv)?))
             })
             .collect();
-        if candidates.is_empty() {
+        // Beside sparse layers others may gain from planes; without any, nothing changes.
+        let weights = |node| self.graph.operand(node, 1).and_then(|w| self.graph.constant(w));
+        if !candidates.iter().filter_map(|(node, _)| weights(*node)).any(|w| is_sparse(w.nonzeros(), w.len())) {
             return;
         }
         self.choose_sparse(&candidates);
@@ -381,6 +383,11 @@ fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32
         i32::try_from(bytes).ok()
     };
     (0..channels).flat_map(|c| reading.taps.iter().map(move |tap| at(c, tap))).collect()
+}
+
+/// Whether at most half of so many weights are not zero.
+pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
+    nonzeros * 2 <= weights
 }
 
 /// The least number of equal parts of a whole, at least so many if it can be divided so.

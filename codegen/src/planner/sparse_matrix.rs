@@ -9,7 +9,7 @@ use optc_ir::{NodeId, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
 use super::choose::{self, Product};
-use super::sparse::{Constants, conversion};
+use super::sparse::{Constants, conversion, is_sparse};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
@@ -43,7 +43,8 @@ impl Planner<'_> {
         let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
         let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
         let dense = dense.max(choose::reading(k * n * 4));
-        if self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n) >= dense {
+        let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
+        if !is_sparse(nonzeros, k * n) || cycles >= dense {
             return None;
         }
         let output = self.f32_shape(chain.end.into())?;
