@@ -125,8 +125,8 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse.contains(&node) {
-            return self.sparse_convolution(chain, conv, &window);
+        if self.sparse.contains(&node) && self.sparse_convolution(chain, conv, &window).is_some() {
+            return Some(());
         }
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {

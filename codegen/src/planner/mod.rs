@@ -3,8 +3,8 @@
 //!
 //! Layouts: images that convolutions and pools read and write lie in blocks of channels, with the border of
 //! zeros their readers need; those that sparse convolutions read and write lie in planes; everything else lies in
-//! order of its axes. Transposes, slices and reshapes are
-//! views where strides can say them. Conversions are steps of the plan, made once a value.
+//! order of its axes. Transposes, slices and reshapes are views where strides can say them. Conversions are steps
+//! of the plan, made once a value.
 
 mod batch_norm;
 mod chain;

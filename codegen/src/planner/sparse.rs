@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use optc_ir::op::Conv;
-use optc_ir::{NodeId, Op, ValueId};
+use optc_ir::{DType, NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
@@ -65,9 +65,11 @@ impl Planner<'_> {
         self.agree_on_pitches(&candidates);
     }
 
-    /// The window of a convolution that a sparse product can compute.
+    /// The window of a convolution that a sparse product can compute: of constant weights and bias.
     fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
-        self.conv_window(node, conv)
+        let mut constants = [1, 2].into_iter().filter_map(|slot| self.graph.operand(node, slot));
+        let is_constant = |value| self.graph.constant(value).is_some_and(|constant| constant.dtype() == DType::F32);
+        constants.all(is_constant).then(|| self.conv_window(node, conv)).flatten()
     }
 
     /// Decides for each candidate, by what it costs in blocks and in planes and what conversions cost.
