@@ -1,4 +1,11 @@
-//! Training by recipe: `optc train`.
+//! Training and compression by recipe: what `optc train` does.
+//!
+//! A [`Recipe`] is read from TOML (`recipe`, `parse`, `builtin`), told to the training engine and to passes
+//! (`engine`), and run stage by stage (`run`). After every epoch the whole state is one file (`checkpoint`) from
+//! which the run goes on; what happened is the [`History`].
+//!
+//! Invariant: what a run writes follows from the model, the data, the recipe and the seed alone, however often it
+//! was stopped and whatever the number of threads.
 
 mod builtin;
 mod checkpoint;
@@ -6,7 +13,6 @@ mod engine;
 mod history;
 mod parse;
 pub mod recipe;
-
 mod run;
 
 pub use builtin::{RECIPES, find};
