@@ -16,8 +16,7 @@ pub(super) fn temporaries(act: Act) -> usize {
         Act::None => 0,
         Act::Relu => 1,
         Act::Clip { .. } | Act::LeakyRelu { .. } | Act::HardSigmoid { .. } | Act::Tanh | Act::Sigmoid => 2,
-        Act::HardSwish => 3,
-        Act::Silu => 5,
+        Act::HardSwish | Act::Silu => 3,
         Act::Gelu => 6,
     }
 }

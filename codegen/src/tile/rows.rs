@@ -246,11 +246,18 @@ impl Rows {
     fn log_softmax(&self, w: &mut Writer) {
         // The maximum may lose a NaN, but as e^NaN it makes the sum NaN, and so the row.
         let top = self.reduce(w, &[], Reduction::Max, |_, _, _| ());
-        let total = self.reduce(w, &[], Reduction::Sum, |w, v, piece| {
+        // One sum of many, since powers leave few registers free.
+        let total = w.take();
+        w.set(total, 0.0);
+        self.sweep(w, &[], |w, piece| {
+            let v = piece.element(w);
             w.bin(Bin::Sub, v, v, top);
             exp_falling(w, v);
             fill(w, v, piece.lanes, 0.0);
+            w.bin(Bin::Add, total, total, v);
+            w.drop(v);
         });
+        w.reduce(Bin::Add, total);
         ln_above_one(w, total);
         self.sweep(w, &[], |w, piece| {
             let v = piece.element(w);
