@@ -330,18 +330,19 @@ impl Executable for JitExecutable {
 
 impl Compiled {
     fn new(planned: Planned, target: &Target, shared: &mut Packed) -> Result<Compiled, ExecError> {
-        let schedules: Vec<Schedule> = planned.works().iter().map(|work| work.schedule(target.vectors)).collect();
-        let ranges: Vec<usize> = schedules.iter().map(Schedule::range).collect();
+        // Descriptions of code are larger than code: each is made when its turn comes.
+        let works = planned.works().to_vec();
+        let schedules = works.iter().map(|work| work.schedule(target.vectors));
         let (kernels, plan) = if target.threads > 1 {
             thread::scope(|scope| {
-                let generating = scope.spawn(|| generate(&schedules, target));
+                let generating = scope.spawn(|| generate(schedules, target));
                 let plan = planned.pack(shared);
                 (generating.join().expect("code generation does not panic"), plan)
             })
         } else {
-            (generate(&schedules, target), planned.pack(shared))
+            (generate(schedules, target), planned.pack(shared))
         };
-        let (kernels, plan) = (kernels?, plan?);
+        let ((kernels, ranges), plan) = (kernels?, plan?);
         let mut values = Values::new(&plan)?;
         let arena_at = values.arena.address();
         let packed: Vec<usize> = plan.packed.iter().map(|memory| memory.read_address()).collect();
@@ -470,13 +471,18 @@ fn failed(step: &Step, op: &str, source: EvalError) -> ExecError {
     ExecError::Node { node: step.node.clone(), op: op.to_owned(), source }
 }
 
-/// The kernels of schedules.
-fn generate(schedules: &[Schedule], target: &Target) -> Result<Vec<Kernel>, ExecError> {
+/// The kernels of schedules, and the outer iterations of each.
+fn generate(
+    schedules: impl Iterator<Item = Schedule>,
+    target: &Target,
+) -> Result<(Vec<Kernel>, Vec<usize>), ExecError> {
     let mut module = ModuleBuilder::new(target.vectors)?;
+    let mut ranges = Vec::new();
     for schedule in schedules {
-        module.define_schedule(schedule)?;
+        module.define_schedule(&schedule)?;
+        ranges.push(schedule.range());
     }
-    module.finish()
+    Ok((module.finish()?, ranges))
 }
 
 /// Ends a run of kernels before step `end`.
@@ -522,7 +528,7 @@ pub(crate) fn time(
     so_long: Duration,
 ) -> Result<Duration, ExecError> {
     let team = Team::new(target.threads)?;
-    let kernel = generate(std::slice::from_ref(schedule), target)?.remove(0);
+    let kernel = generate(std::iter::once(schedule.clone()), target)?.0.remove(0);
     let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
     let args = vec![memory.address(); schedule.pointers];
     let chunks = share(schedule.range(), usize::MAX, target.threads);

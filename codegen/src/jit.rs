@@ -19,7 +19,7 @@ use crate::target::Vectors;
 use crate::tile::{Program, Schedule};
 
 /// Address space reserved for the code of one module. Reserved, not used: pages are taken as code needs them.
-const CODE_RESERVE: usize = 64 << 20;
+const CODE_RESERVE: usize = 512 << 20;
 
 /// Alignment of tile programs.
 const CODE_ALIGN: u64 = 64;

@@ -1,5 +1,9 @@
 //! How the elements of a value lie in its buffer.
 
+mod planar;
+
+pub(crate) use planar::Planar;
+
 use crate::tile::epilogue::Strides;
 use crate::tile::fill::{Fill, Planes};
 use crate::tile::transpose;
@@ -17,6 +21,8 @@ pub(crate) enum Layout {
     },
     /// An image in blocks of [`LANES`] channels.
     Blocked(Blocked),
+    /// An image in planes with zeros around them.
+    Planar(Planar),
 }
 
 /// Images `[n, c, h, w]` as `[n, c/16, h, w, 16]`, with a border of zeros around each plane. Channels that fill
@@ -44,6 +50,7 @@ impl Layout {
                 (signed(*start) + back.iter().sum::<i64>(), signed(*start) + forth.iter().sum::<i64>() + 4)
             }
             Layout::Blocked(image) => (0, signed(image.bytes())),
+            Layout::Planar(image) => (0, signed(image.bytes())),
         }
     }
 

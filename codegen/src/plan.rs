@@ -370,6 +370,7 @@ impl fmt::Display for Plan {
                 let layout = match &place.layout {
                     Layout::Strided { .. } => "",
                     Layout::Blocked(_) => " blocked",
+                    Layout::Planar(_) => " planar",
                 };
                 format!("@{}{layout}", self.buffers[place.buffer].offset)
             }

@@ -1,6 +1,6 @@
 //! Moves tensors between their own order and the layouts of places.
 
-use crate::layout::{Blocked, Layout};
+use crate::layout::{Blocked, Layout, Planar};
 use crate::tile::LANES;
 
 /// The elements of a value, in order of its axes.
@@ -21,6 +21,7 @@ pub(crate) fn read(memory: &[f32], layout: &Layout, shape: &[usize], elements: &
             walk(shape, strides, at, &mut take);
         }
         Layout::Blocked(image) => walk_blocks(image, &mut take),
+        Layout::Planar(image) => walk_planes(image, &mut take),
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn write(memory: &mut [f32], layout: &Layout, shape: &[usize], elemen
             walk(shape, strides, at, &mut put);
         }
         Layout::Blocked(image) => walk_blocks(image, &mut put),
+        Layout::Planar(image) => walk_planes(image, &mut put),
     }
 }
 
@@ -55,6 +57,12 @@ fn walk(shape: &[usize], strides: &[i64], at: i64, visit: &mut impl FnMut(usize)
         walk(shape, strides, at, visit);
         at += stride / 4;
     }
+}
+
+fn walk_planes(image: &Planar, visit: &mut impl FnMut(usize)) {
+    let [image_step, channel, row] = image.steps();
+    let start = i64::try_from(image.start() / 4).expect("sizes are below 2^40");
+    walk(&image.shape, &[image_step, channel, row, 4], start, visit);
 }
 
 fn walk_blocks(image: &Blocked, visit: &mut impl FnMut(usize)) {

@@ -16,6 +16,9 @@ use crate::tile::pool_grad::PoolGrad;
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
+use crate::tile::split::Split;
+use crate::tile::spmm::{Planes, Spmm};
+use crate::tile::spmm_unrolled::Unrolled;
 use crate::tile::transpose::Transpose;
 use crate::tile::weight_grad::WeightGrad;
 use crate::tile::winograd::{Patches, Tiles};
@@ -52,6 +55,10 @@ works! {
     Contract,
     /// A depthwise convolution.
     Depthwise,
+    /// A sparse convolution over planes.
+    Spmm,
+    /// A sparse convolution over planes, the pattern of its weights in its code.
+    Unrolled,
     /// The transformation of the patches of a convolution.
     Patches,
     /// The transformation of sums to the tiles of a convolution.
@@ -72,6 +79,8 @@ works! {
     Resample,
     /// A copy between strides.
     Copy,
+    /// Images split by columns.
+    Split,
     /// A transposition, also to and from blocks of channels.
     Transpose,
     /// A region set to one number.
@@ -98,6 +107,8 @@ impl Work {
         match self {
             Work::Contract(c) => c.macs(),
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
+            Work::Spmm(s) => s.macs(),
+            Work::Unrolled(u) => u.macs(),
             Work::Recurrent(r) => r.macs(),
             Work::WeightGrad(g) => g.macs(),
             _ => 0,
@@ -109,6 +120,9 @@ impl Work {
         match self {
             Work::Contract(c) => c.images * c.groups * c.outputs * c.rows * c.columns,
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns,
+            Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
+                planes.images * planes.rows * planes.vectors * LANES
+            }
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -121,6 +135,7 @@ impl Work {
             Work::Recurrent(r) => r.elements() * 4 * r.cell.gates(),
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
+            Work::Split(s) => s.elements(),
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
@@ -159,6 +174,8 @@ impl Work {
             Work::Depthwise(d) => {
                 format!("{}×{}×{}×{}", d.images * d.blocks * LANES, d.rows, d.columns, d.kernel[0] * d.kernel[1])
             }
+            Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
+            Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),
@@ -176,6 +193,7 @@ impl Work {
             Work::PoolGrad(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::LaneSums(_) => self.elements().to_string(),
             Work::Copy(_)
+            | Work::Split(_)
             | Work::Transpose(_)
             | Work::Fill(_)
             | Work::Patches(_)
@@ -183,6 +201,11 @@ impl Work {
             | Work::Filters(_) => self.elements().to_string(),
         }
     }
+}
+
+/// Points, rows, and weights that are not zero.
+fn sparse(planes: &Planes, nonzeros: usize) -> String {
+    format!("{}×{}, {nonzeros} weights", planes.images * planes.pixels, planes.rows)
 }
 
 /// The kernel's name, after XNNPACK: `{type}_{operator}_{tile}`.
@@ -195,6 +218,8 @@ impl fmt::Display for Work {
                 write!(f, "f32_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
             }
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
+            Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
+            Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
             Work::Pool(p) => f.write_str(match p.kind {
                 PoolKind::Max => "f32_max_pool",
                 PoolKind::Average { .. } => "f32_average_pool",
@@ -208,6 +233,7 @@ impl fmt::Display for Work {
             Work::Recurrent(r) => write!(f, "f32_{}", r.cell.word()),
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),
+            Work::Split(_) => f.write_str("f32_split"),
             Work::Transpose(_) => f.write_str("f32_transpose"),
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),

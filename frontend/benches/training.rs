@@ -4,6 +4,8 @@
 //! A step is forward and backward pass and update, by SGD with momentum on the mean cross-entropy of a batch of
 //! 128 samples. `tests/scripts/compare_training.py` compares with PyTorch.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::io::{BufRead, Write};
 use std::time::Instant;
 

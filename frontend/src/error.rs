@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use optc_ir::{ExecError, ParseError};
+use optc_passes::train::TrainError;
 use optc_passes::{DataError, OptionError, PassError};
 use thiserror::Error;
 
@@ -59,6 +60,9 @@ pub enum Error {
     /// A pass that failed.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// A model that can't be trained as asked.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// A model that can't be run.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -71,6 +75,9 @@ impl Error {
         match self {
             Error::File { .. } | Error::Usage(_) | Error::Data(_) | Error::Options(_) => 2,
             Error::Pass(PassError::Data(_)) | Error::Exec(ExecError::Signature(_)) => 2,
+            Error::Train(TrainError::Node { .. } | TrainError::Exec(_) | TrainError::Pass(_)) => 3,
+            Error::Train(TrainError::Rule { .. } | TrainError::Verify(_)) => 4,
+            Error::Train(_) => 2,
             Error::Pass(PassError::Broken { .. } | PassError::Signature { .. } | PassError::Effect { .. }) => 4,
             Error::Text { .. } | Error::Import(_) | Error::Export(_) | Error::Unpack { .. } | Error::Pack(_) => 3,
             Error::Pass(_) | Error::Exec(_) => 3,

@@ -27,9 +27,11 @@ pub use optc_codegen as codegen;
 pub use optc_ir as ir;
 pub use optc_passes as passes;
 
+pub mod architectures;
 pub mod cli;
 pub mod compiled;
 pub mod data;
+pub mod divergence;
 pub mod error;
 pub mod files;
 pub mod measure;
@@ -37,6 +39,7 @@ pub mod model;
 pub mod onnx;
 pub mod pack;
 pub mod report;
+pub mod train;
 
 pub use compiled::{BackendKind, CompileOptions, Compiled, Outputs};
 pub use error::Error;

@@ -106,12 +106,12 @@ impl Distance {
 }
 
 /// The extent of the last axis longer than 1 if it is followed by axes of extent 1 only.
-fn row_len(shape: &[usize]) -> usize {
+pub(crate) fn row_len(shape: &[usize]) -> usize {
     shape.iter().rev().copied().find(|&n| n != 1).unwrap_or(1)
 }
 
 /// The place of the first largest element; a NaN is larger than any number, so that it can't hide.
-fn arg_max(row: &[f64]) -> usize {
+pub(crate) fn arg_max(row: &[f64]) -> usize {
     let mut best = 0;
     for (i, x) in row.iter().enumerate() {
         if *x > row[best] || (x.is_nan() && !row[best].is_nan()) {

@@ -63,6 +63,11 @@ impl<F: FnMut(usize, &str, &Check)> Observer for Differential<F> {
 
     fn after(&mut self, event: &Event<'_>) -> Result<(), PassError> {
         let Some(before) = self.before.take().filter(|_| event.changed) else { return Ok(()) };
+        if event.pass.changes_types() {
+            let skipped = Check::Skipped("its inputs or results are of other types".to_owned());
+            (self.sink)(event.index, event.pass.name(), &skipped);
+            return Ok(());
+        }
         let results = Interp.compile(event.graph)?.run(&before.inputs)?;
         let effect = event.pass.effect();
         let mut worst = 0.0f64;

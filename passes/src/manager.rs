@@ -184,10 +184,9 @@ impl<'a> PassManager<'a> {
         if self.verify {
             verify(graph).map_err(|errors| PassError::Broken { pass: pass.name(), errors })?;
         }
-        match keeps_signature(before, &graph.signature()) {
-            true => Ok(()),
-            false => Err(PassError::Signature { pass: pass.name() }),
-        }
+        let after = graph.signature();
+        let keeps = if pass.changes_types() { same_names(before, &after) } else { keeps_signature(before, &after) };
+        if keeps { Ok(()) } else { Err(PassError::Signature { pass: pass.name() }) }
     }
 }
 
@@ -324,6 +323,12 @@ fn keeps_signature(before: &Signature, after: &Signature) -> bool {
     before.inputs == after.inputs
         && before.results.len() == after.results.len()
         && before.results.iter().zip(&after.results).all(same_result)
+}
+
+/// Whether inputs and results have the same names in the same order.
+fn same_names(before: &Signature, after: &Signature) -> bool {
+    let names = |values: &[(String, Type)]| values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    names(&before.inputs) == names(&after.inputs) && names(&before.results) == names(&after.results)
 }
 
 #[cfg(test)]

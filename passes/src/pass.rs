@@ -26,6 +26,11 @@ pub trait Pass {
         String::new()
     }
 
+    /// Whether the types of inputs and results may change. Their names and order never do.
+    fn changes_types(&self) -> bool {
+        false
+    }
+
     /// The passes this one is made of, if it is a sequence repeated until nothing changes. The manager
     /// then runs those, each with all its checks, instead of calling [`Pass::run`].
     fn nested(&self) -> Option<Nested<'_>> {

@@ -1,6 +1,8 @@
 //! The one table of passes.
 
-use crate::compress::{ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleWidth};
+use crate::compress::{
+    ClusterWeights, EncodeWeights, PruneFilters, PruneMagnitude, QuantizeWeights, ScaleResolution, ScaleWidth,
+};
 use crate::error::OptionError;
 use crate::options::Options;
 use crate::pass::Pass;
@@ -141,6 +143,7 @@ pub static PASSES: &[PassInfo] = &[
         options: &[
             CRITERION,
             OptionInfo { key: "ratio", default: "0.5", help: "the fraction of channels removed" },
+            OptionInfo { key: "ratios", default: "", help: "[[layers, fraction], …]: other fractions for some" },
             OptionInfo {
                 key: "macs",
                 default: "",
@@ -159,6 +162,7 @@ pub static PASSES: &[PassInfo] = &[
                 help: "whether the weights that read a channel count, too",
             },
             ROUND_TO,
+            OptionInfo { key: "samples", default: "64", help: "for activation and apoz: the most samples to run" },
             ONLY,
             PROTECT,
         ],
@@ -175,6 +179,15 @@ pub static PASSES: &[PassInfo] = &[
             PROTECT,
         ],
         from_options: |o| Ok(Box::new(ScaleWidth::from_options(o)?)),
+    },
+    PassInfo {
+        name: "scale-resolution",
+        summary: "makes the network take smaller images",
+        options: &[
+            OptionInfo { key: "rho", default: "0.75", help: "the factor on the extents of images" },
+            OptionInfo { key: "round-to", default: "1", help: "the extents of images are multiples of this" },
+        ],
+        from_options: |o| Ok(Box::new(ScaleResolution::from_options(o)?)),
     },
     PassInfo {
         name: "prune-magnitude",
@@ -199,6 +212,7 @@ pub static PASSES: &[PassInfo] = &[
             OptionInfo { key: "k", default: "", help: "values a layer, found by k-means" },
             OptionInfo { key: "bits", default: "", help: "the same as its logarithm" },
             OptionInfo { key: "init", default: "linear", help: "linear, density, random, or exact for the optimum" },
+            OptionInfo { key: "biases", default: "false", help: "whether biases share values, and weights stay" },
             OptionInfo {
                 key: "bound",
                 default: "0.0165",
@@ -247,7 +261,7 @@ pub static PASSES: &[PassInfo] = &[
 const CRITERION: OptionInfo = OptionInfo {
     key: "criterion",
     default: "l1",
-    help: "l1, l2, geometric-median, bn-scale or random: what importance is",
+    help: "l1, l2, geometric-median, bn-scale, activation, apoz or random: what importance is",
 };
 const ROUND_TO: OptionInfo =
     OptionInfo { key: "round-to", default: "1", help: "the channels left of a group are a multiple of this" };

@@ -6,11 +6,11 @@
 
 use optc_ir::op::{
     AveragePool, BatchNorm, Binary, Cast, Clip, Concat, Conv, ConvTranspose, DepthOrder, DepthToSpace,
-    DequantizeLinear, Einsum, Expand, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GroupNorm, Gru, InstanceNorm,
-    LayerNorm, Linear, Lstm, MatMul, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind, Reshape, Resize, RmsNorm, Slice,
-    Softmax, SpaceToDepth, Split, Tile, Transpose, Unary, Unsqueeze, Where,
+    DequantizeLinear, Einsum, Expand, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GroupNorm, Gru, Input,
+    InstanceNorm, LayerNorm, Linear, LpNorm, Lstm, MatMul, MaxPool, Pad, Reduce, ReduceAttrs, ReduceKind, Reshape,
+    Resize, RmsNorm, Slice, Softmax, SpaceToDepth, Split, Tile, Transpose, Unary, Unsqueeze, Where,
 };
-use optc_ir::{DType, Data, Dim, Graph, Op, Tensor, Type, ValueId};
+use optc_ir::{Constant, DType, Data, Dim, Graph, Op, Tensor, Type, ValueId};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -332,8 +332,14 @@ impl Net {
             _ => {
                 let y = self.same(x, width)?;
                 let axis = *[1, 2].choose(&mut self.rng)?;
-                match self.rng.random_range(0..3) {
+                match self.rng.random_range(0..5) {
                     0 => self.node(Softmax { axis, flatten: false }, &[Some(y)]),
+                    3 => self.node(LpNorm { axis, p: axis }, &[Some(y)]),
+                    4 => {
+                        let attrs = ReduceAttrs { axes: Some(vec![axis, 3]), keepdims: true };
+                        let mean = self.node(Op::Reduce(Reduce { kind: ReduceKind::Mean, attrs }), &[Some(y)])?;
+                        self.node(Op::Binary(Binary::Sub), &[Some(y), Some(mean)])
+                    }
                     1 => {
                         let attrs = ReduceAttrs { axes: Some(vec![axis]), keepdims: true };
                         self.node(Op::Reduce(Reduce { kind: ReduceKind::L2, attrs }), &[Some(y)])
@@ -488,4 +494,37 @@ impl Net {
             }
         }
     }
+}
+
+/// The same network in `f64`: in numbers that fine, what is equal in real arithmetic is equal up to a rounding
+/// that no sum of a network of this size can make visible. Only parameters that must be `f32` stay.
+///
+/// # Errors
+/// The node that has no rule for such numbers.
+pub fn widened(graph: &Graph) -> Result<Graph, String> {
+    let mut wide = graph.clone();
+    for node in graph.nodes() {
+        match graph.op(node) {
+            Op::Const(constant) if constant.dtype() == DType::F32 => {
+                let stays = |&(user, slot): &(_, usize)| match graph.op(user) {
+                    Op::Resize(_) => slot > 0,
+                    Op::DequantizeLinear(_) => true,
+                    _ => false,
+                };
+                if !graph.uses(node.into()).iter().any(stays) {
+                    let data = Data::from_f64(DType::F64, constant.decode().data().to_f64());
+                    wide.set_op(node, Op::Const(Constant::dense(Tensor::new(constant.shape(), data)).into()));
+                }
+            }
+            Op::Input(input) => {
+                if let Type::Tensor(ty) = &input.ty {
+                    wide.set_op(node, Op::Input(Input { ty: Type::tensor(DType::F64, ty.shape.clone()) }));
+                }
+            }
+            Op::Cast(_) => wide.set_op(node, Cast { to: DType::F64 }),
+            _ => {}
+        }
+    }
+    wide.infer_all().map_err(|(node, e)| format!("{node}: {e}"))?;
+    Ok(wide)
 }

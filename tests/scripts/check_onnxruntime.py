@@ -4,18 +4,22 @@
     pip install onnx onnxruntime numpy
     cargo build --release
     tests/scripts/check_onnxruntime.py tests/models            # files or folders
+    tests/scripts/check_onnxruntime.py --prune 0.3 tests/models
     tests/scripts/check_onnxruntime.py --onnx-node-tests       # the node tests of the onnx package
 
 For a model: optc imports and re-exports it, onnx.checker (full_check) must accept the copy, and onnxruntime
-must give the same outputs for both, on seeded random inputs, to 1e-5 of the largest output. The node tests are
-re-exported the same way and compared on their own inputs; then each is run in optc's interpreter and compared
-with the outputs that come with it.
+must give the same outputs for both, on seeded random inputs, to 1e-5 of the largest output. With --prune, optc
+removes that fraction of the filters instead; onnxruntime must run the model that comes out, and be as near to
+optc's results for it as to those for the original, or to 1e-4. The node tests are re-exported the same way and
+compared on their own inputs; then each is run in optc's interpreter and compared with the outputs that come with
+it.
 
 Exit status 1 if anything differs. What onnxruntime can't run is counted and not judged.
 """
 
 import argparse
 import collections
+import json
 import os
 import subprocess
 import sys
@@ -28,6 +32,9 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 TOLERANCE = 1e-5
+# Two runtimes add in different orders.
+PRUNED_TOLERANCE = 1e-4
+SMALL = 1e-2
 ELEMENT_TYPES = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(int16)": np.int16, "tensor(int8)": np.int8,
@@ -59,6 +66,7 @@ def run_optc(args):
         if "panicked" in message or done.returncode < 0:
             raise AssertionError(f"optc crashed: {message}")
         raise Refused(message)
+    return done.stdout
 
 
 def reexport(optc, model, copy):
@@ -180,13 +188,67 @@ def check_model(optc, path, seeds, bind, folder):
     return None
 
 
-def check_models(optc, paths, seeds, bind):
+def sizes(optc, model):
+    report = json.loads(run_optc([optc, "inspect", model, "--json"]))
+    return report["params"], report["macs"]
+
+
+def between_runtimes(optc, path, theirs, seed, extent, bind, folder):
+    """How far optc and onnxruntime are apart on one random input: relative, but absolute for small outputs, such
+    as probabilities near zero, which runtimes compute by approximations of an absolute error."""
+    feed_file, result = Path(folder) / "x.npz", Path(folder) / "y.npz"
+    feed = random_inputs(theirs, seed, extent, bind)
+    expected = theirs.run(None, feed)
+    np.savez(feed_file, **feed)
+    result.unlink(missing_ok=True)
+    run_optc([optc, "run", path, "--input", feed_file, "--output", result])
+    worst = 0.0
+    with np.load(result) as ours:
+        for info, a in zip(theirs.get_outputs(), expected):
+            d = distance(a, ours[info.name])
+            if d is None:
+                raise AssertionError(f"{info.name} has another shape, type or kind of numbers")
+            worst = max(worst, d * min(1.0, np.abs(a).max(initial=0.0) / SMALL))
+    return worst
+
+
+def check_pruned(optc, path, ratio, seeds, bind, folder):
+    pruned = Path(folder) / path.name
+    run_optc([optc, path, "-p", f"simplify,prune-filters{{ratio={ratio}}}", "-o", pruned])
+    fault = check_copy(path, pruned)
+    if fault:
+        return fault
+    try:
+        theirs = session(pruned)
+    except Exception as error:
+        return f"onnxruntime refuses the pruned model: {str(error).splitlines()[0]}"
+    (params, macs), (params_left, macs_left) = sizes(optc, path), sizes(optc, pruned)
+    original = session(path)
+    why = ""
+    for extent in (64, 32, 1, 2, 128, 256, 512, 900):
+        try:
+            before = max(between_runtimes(optc, path, original, seed, extent, bind, folder) for seed in range(seeds))
+            break
+        except Exception as error:
+            why = str(error).splitlines()[0]
+    else:
+        return f"skipped: the original runs in both on none of the extents tried; {why}"
+    after = max(between_runtimes(optc, pruned, theirs, seed, extent, bind, folder) for seed in range(seeds))
+    left = f"{params_left / max(params, 1):.1%} of parameters, {macs_left / max(macs, 1):.1%} of MACs left"
+    about = f"{left}, difference {after:.1e}, before {before:.1e}, symbolic extents {extent}"
+    if after > max(PRUNED_TOLERANCE, before):
+        return f"the runtimes differ: {about}"
+    print(f"ok       {path}  ({about})")
+    return None
+
+
+def check_models(optc, paths, check):
     files = sorted(f for p in paths for f in (Path(p).rglob("*.onnx") if Path(p).is_dir() else [Path(p)]))
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for path in files:
             try:
-                fault = check_model(optc, path, seeds, bind, folder)
+                fault = check(path, folder)
             except (Refused, AssertionError) as error:
                 fault = str(error)
             if fault:
@@ -310,6 +372,7 @@ def main():
     parser.add_argument("--optc", default=Path(__file__).resolve().parents[2] / "target/release/optc")
     parser.add_argument("--onnx-node-tests", action="store_true", help="check the cases of the onnx package")
     parser.add_argument("--seeds", type=int, default=3, help="random inputs a model")
+    parser.add_argument("--prune", type=float, metavar="RATIO", help="remove this fraction of the filters")
     parser.add_argument("--bind", action="append", default=[], metavar="NAME=N", help="extent of a symbol")
     parser.add_argument("-v", "--verbose", action="store_true", help="list every case, not only failures")
     args = parser.parse_args()
@@ -319,7 +382,11 @@ def main():
     if args.onnx_node_tests:
         failures = check_node_tests(args.optc, args.paths, args.verbose)
     else:
-        failures = check_models(args.optc, args.paths, args.seeds, bind)
+        def check(path, folder):
+            if args.prune is not None:
+                return check_pruned(args.optc, path, args.prune, args.seeds, bind, folder)
+            return check_model(args.optc, path, args.seeds, bind, folder)
+        failures = check_models(args.optc, args.paths, check)
     sys.exit(1 if failures else 0)
 
 

@@ -1,6 +1,9 @@
 //! The command as a process: exit codes, messages, the JSON programs rely on, what is written and what
 //! is left alone.
 
+#[path = "cli/train.rs"]
+mod train;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -125,8 +128,19 @@ fn compile_writes_both_forms_beside_the_model_and_reports_the_contract() {
         }
     }
     let layers = report["layers"].as_array().expect("layers is a list");
-    let fields =
-        ["name", "op", "shape", "params", "nonzero", "macs", "stored_bytes", "encoding", "entropy_bits", "coded_bytes"];
+    let fields = [
+        "name",
+        "op",
+        "shape",
+        "params",
+        "nonzero",
+        "macs",
+        "stored_bytes",
+        "encoding",
+        "entropy_bits",
+        "energy_pj",
+        "coded_bytes",
+    ];
     for layer in layers {
         for key in fields {
             assert!(!layer[key].is_null(), "{key} is missing in {layer}");
@@ -350,6 +364,53 @@ fn inspect_tells_what_is_there() {
     assert_eq!(report["inputs"][0]["type"], "f32[N, 1, 8, 8]");
     assert_eq!(report["dtypes"]["f32"]["constants"], 6);
     assert!(number(&report, "entropy_bits") > 0.0 && number(&report, "sparsity") == 0.0);
+}
+
+#[test]
+fn explain_names_what_goes_together_and_what_stands_in_the_way() {
+    let bench = Bench::new();
+    let report = bench.json(&["explain", "tiny.ir", "--json"]);
+    let group = &report["groups"][0];
+    assert_eq!((&group["channels"], &group["removable"], &group["prunable"]), (&4.into(), &4.into(), &true.into()));
+    assert_eq!(group["made_by"][0]["node"], "conv");
+    // A channel is 64 features of the classifier.
+    assert_eq!((&group["read_by"][0]["node"], &group["read_by"][0]["indices"]), (&"scores".into(), &64.into()));
+    assert_eq!(report["fixed_layers"][0]["reason"], "scores is a result of the graph");
+    let page = bench.ok(&["explain", "tiny.ir", "--node", "scores"]);
+    assert!(page.contains("None of its channels can be removed: scores is a result of the graph."), "{page}");
+    assert!(page.contains("reads group 0: 4 channels, 4 can be removed"), "{page}");
+    let as_is = bench.json(&["explain", "tiny.ir", "--as-is", "--node", "bn", "--json"]);
+    assert_eq!(as_is["groups"][0]["through"].as_array().map(Vec::len), Some(3), "{as_is}");
+    assert!(bench.fails(2, &["explain", "tiny.ir", "--node", "bn"]).contains("--as-is"));
+}
+
+#[test]
+fn sensitivity_prunes_each_layer_alone() {
+    let bench = Bench::new();
+    bench.write("x.npy", &data::write_npy(&images(20)));
+    let args = ["sensitivity", "tiny.ir", "--data", "x.npy", "--ratios", "0,0.5,0.75"];
+    let report = bench.json(&[&args[..], &["--plot", "s.svg", "--json"]].concat());
+    assert_eq!(report["metric"], "agreement");
+    let points = report["layers"][0]["points"].as_array().expect("there are points");
+    let kept: Vec<_> = points.iter().map(|point| point["kept"].as_u64()).collect();
+    assert_eq!(kept, [Some(4), Some(2), Some(1)]);
+    assert_eq!((number(&points[0], "agreement"), number(&points[0], "mse")), (1.0, 0.0));
+    assert!(number(&points[2], "mse") > 0.0 && number(&points[2], "kl") > 0.0);
+    assert!(number(&points[2], "macs") < number(&points[1], "macs"));
+    let svg = String::from_utf8(bench.read("s.svg")).expect("a picture is text");
+    assert!(svg.contains("filters removed from one layer (%)") && svg.contains("conv"), "{svg}");
+    let magnitude = bench.json(&[&args[..], &["--method", "magnitude", "--json"]].concat());
+    let layers: Vec<_> = magnitude["layers"].as_array().into_iter().flatten().map(|row| &row["layer"]).collect();
+    assert_eq!(layers, ["conv", "scores"]);
+    // With labels that are what the model says, accuracy is agreement.
+    let labels = classes(&bench, &images(20));
+    bench.write("y.npy", &data::write_npy(&Tensor::i64([20], labels)));
+    let labelled = bench.json(&[&args[..], &["--labels", "y.npy", "--json"]].concat());
+    assert_eq!(number(&labelled["baseline"], "top1"), 1.0);
+    let point = &labelled["layers"][0]["points"][2];
+    assert_eq!(number(point, "top1"), number(&points[2], "agreement"));
+    assert!(bench.fails(2, &["sensitivity", "tiny.ir"]).contains("--data"));
+    assert!(bench.fails(2, &[&args[..4], &["--criterion", "best"]].concat()).contains("geometric-median"));
 }
 
 #[test]

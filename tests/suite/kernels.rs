@@ -5,6 +5,7 @@ mod gradients;
 mod movement;
 mod recurrent;
 mod resize;
+mod sparse;
 mod steps;
 mod transposed;
 

@@ -127,3 +127,27 @@ fn truncated_models_are_errors() {
     }
     assert!(refused > 1000, "only {refused} are refused");
 }
+
+/// Old models list initializers among the inputs as well, with types that change when channels go.
+#[test]
+fn initializers_among_the_inputs_are_declared_as_they_are() {
+    let mut model = optc::Model::load(path("models", "mnist_cntk")).expect("the model is there");
+    let pipeline = optc_passes::pipeline::parse("simplify,prune-filters").expect("the pipeline is valid");
+    optc_passes::PassManager::new(&optc_ir::Interp).run(&pipeline, &mut model.graph).expect("the passes run");
+    let bytes = export(&model.graph).expect("the graph exports");
+    let graph = ModelProto::parse_from_bytes(&bytes).expect("the export is a model").graph;
+    let declared: BTreeMap<&str, Vec<i64>> =
+        graph.input.iter().map(|info| (info.name.as_str(), extents(info))).collect();
+    let kernels = graph.initializer.iter().filter(|tensor| tensor.dims.len() == 4);
+    let mut seen = 0;
+    for kernel in kernels {
+        assert_eq!(declared.get(kernel.name.as_str()), Some(&kernel.dims), "{}", kernel.name);
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+fn extents(info: &onnx_protobuf::ValueInfoProto) -> Vec<i64> {
+    let shape = &info.type_.tensor_type().shape;
+    shape.dim.iter().map(|dim| dim.dim_value()).collect()
+}

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use cranelift_codegen::isa;
 use cranelift_codegen::settings::Configurable;
 
@@ -5,10 +7,12 @@ use super::*;
 use crate::lower::functions;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
-use crate::tile::epilogue::{Epilogue, Strides};
+use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function as Elementwise;
 use crate::tile::map::{Map, MapOther};
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
+use crate::tile::spmm::{Matrix, Planes, Spmm};
+use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::{LANES, VECTOR_BYTES};
 use crate::work::Work;
 
@@ -53,6 +57,27 @@ fn depthwise() -> Work {
     depthwise.into()
 }
 
+/// Two rows with three weights over planes of two vectors that end within the second.
+fn planes() -> (Planes, Matrix, Vec<i32>) {
+    let channel = 128;
+    let mut planes = Planes::new([1, 2, 4, 5]);
+    (planes.vectors, planes.masked, planes.y.channel) = (2, true, channel);
+    planes.steps = vec![(Elementwise::Relu, Other::None)];
+    let weights = [0.5, 0.0, -1.0, 2.0, 0.0, 0.0];
+    let offsets = vec![-4, 0, 128];
+    (planes, Matrix::new(2, |row| (0, &weights[row * 3..][..3])), offsets)
+}
+
+fn spmm() -> Work {
+    let (planes, _, offsets) = planes();
+    Spmm { planes, nonzeros: 3, offsets: (offsets[0], offsets[2]), segments: 1, chunk: 2, ways: 2 }.into()
+}
+
+fn unrolled() -> Work {
+    let (planes, matrix, offsets) = planes();
+    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1 }.into()
+}
+
 /// ReLU of rows that end within a vector.
 fn relu() -> Work {
     Map::new(&[2, 19], &[80, 4], &[vec![76, 4]], vec![(Elementwise::Relu, MapOther::None)]).into()
@@ -92,9 +117,15 @@ fn code_is_as_it_was() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     let mut names = Vec::new();
-    for (case, work) in
-        [("contract_2x3", contract()), ("depthwise_row", depthwise()), ("relu", relu()), ("softmax_5", softmax())]
-    {
+    let cases = [
+        ("contract_2x3", contract()),
+        ("depthwise_row", depthwise()),
+        ("relu", relu()),
+        ("softmax_5", softmax()),
+        ("spmm_2", spmm()),
+        ("spmm_jit_2", unrolled()),
+    ];
+    for (case, work) in cases {
         for layer in LAYERS {
             let name = format!("{case}.{layer}");
             settings.bind(|| insta::assert_snapshot!(name.as_str(), text(&work, layer)));

@@ -5,6 +5,7 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
+use crate::tile::program::{FIRST_LOCAL, MAX_LOCALS};
 use crate::tile::{Bin, Cmp, Inst, LANES, Mem, P, Program, Src, Un, V};
 
 /// What a vector is made of.
@@ -17,11 +18,12 @@ pub(crate) type HasFma = bool;
 
 /// Emits a program into a function whose parameters are its pointers; ends with the block open.
 pub(crate) fn lower(b: &mut FunctionBuilder<'_>, pointers: &[Value], program: &Program, has_fma: HasFma) {
-    let pointers = pointers
-        .iter()
-        .map(|&value| {
+    let pointers = (0..FIRST_LOCAL + MAX_LOCALS)
+        .map(|i| {
             let variable = b.declare_var(types::I64);
-            b.def_var(variable, value);
+            if let Some(&value) = pointers.get(i) {
+                b.def_var(variable, value);
+            }
             variable
         })
         .collect();
@@ -112,6 +114,7 @@ impl Lowering<'_, '_> {
                 });
             }
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
+            Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, [*a, *b], *odd),
             Inst::StoreFour(m, v, four) => {
                 let value = self.get(*v, usize::from(*four));
                 self.store(value, *m, 0);
@@ -121,15 +124,37 @@ impl Lowering<'_, '_> {
                 let moved = self.b.ins().iadd_imm_s(at, *bytes);
                 self.b.def_var(self.pointers[usize::from(p.0)], moved);
             }
-            Inst::Loop(count, body) => self.repeat(*count, body),
+            Inst::Follow { d, base, at, .. } => {
+                let offset = self.load(types::I32, *at, 0);
+                let offset = self.b.ins().sextend(types::I64, offset);
+                let base = self.pointer(*base);
+                let at = self.b.ins().iadd(base, offset);
+                self.b.def_var(self.pointers[usize::from(d.0)], at);
+            }
+            Inst::Loop(count, body) => {
+                let count = i64::try_from(*count).expect("loops are short");
+                let count = self.b.ins().iconst(types::I64, count);
+                self.repeat(count, body);
+            }
+            Inst::Repeat(count, body) => {
+                let count = self.load(types::I32, *count, 0);
+                let count = self.b.ins().uextend(types::I64, count);
+                let (some, exit) = (self.b.create_block(), self.b.create_block());
+                self.b.ins().brif(count, some, &[], exit, &[]);
+                self.b.switch_to_block(some);
+                self.b.seal_block(some);
+                self.repeat(count, body);
+                self.b.ins().jump(exit, &[]);
+                self.b.switch_to_block(exit);
+                self.b.seal_block(exit);
+            }
         }
     }
 
-    fn repeat(&mut self, count: usize, body: &[Inst]) {
+    /// Runs a body `count` times, at least once.
+    fn repeat(&mut self, count: Value, body: &[Inst]) {
         let counter = self.b.declare_var(types::I64);
-        let count = i64::try_from(count).expect("loops are short");
-        let start = self.b.ins().iconst(types::I64, count);
-        self.b.def_var(counter, start);
+        self.b.def_var(counter, count);
         let (inside, exit) = (self.b.create_block(), self.b.create_block());
         self.b.ins().jump(inside, &[]);
         self.b.switch_to_block(inside);
@@ -295,6 +320,15 @@ impl Lowering<'_, '_> {
                 l.shuffle(a, b, from.map(|lane| lane + 2 * first))
             }
             _ => l.get(if part < PARTS / 2 { a } else { b }, part % 2 * 2 + first),
+        });
+    }
+
+    fn deinterleave(&mut self, d: V, from: [V; 2], odd: bool) {
+        let first = usize::from(odd);
+        self.each(d, |l, part| {
+            let (source, at) = (from[part / (PARTS / 2)], part % (PARTS / 2) * 2);
+            let (a, b) = (l.get(source, at), l.get(source, at + 1));
+            l.shuffle(a, b, std::array::from_fn(|lane| 2 * lane + first))
         });
     }
 

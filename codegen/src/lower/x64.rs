@@ -12,18 +12,30 @@ pub(crate) mod testing;
 pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
 
+use crate::tile::program::{FIRST_LOCAL, MAX_LOCALS};
 use crate::tile::{Bin, Cmp, Inst, LANES, Mem, Program, Src, Un, V, VECTOR_BYTES};
 
-/// What pointers arrive in.
-const POINTERS: [Register; 6] =
-    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+/// What pointers arrive in, and behind them what a program keeps its own in, which the caller wants back.
+const POINTERS: [Register; FIRST_LOCAL + MAX_LOCALS] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+    Register::R9,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
+];
 
 /// Loop counters, the outermost first; from [`FIRST_SAVED`] on the caller wants them back.
 const COUNTERS: [Register; 4] = [Register::RAX, Register::R10, Register::RBX, Register::RBP];
 const FIRST_SAVED: usize = 2;
 
-/// Scratch for masks.
+/// Scratch for masks, and for offsets.
 const SCRATCH: Register = Register::R11D;
+const SCRATCH_64: Register = Register::R11;
 
 /// Registers of 256 bits that tile registers do not use.
 const TEMPORARY: Register = Register::YMM15;
@@ -31,9 +43,12 @@ const TEMPORARY_2: Register = Register::YMM14;
 
 /// Lowers a program to vectors of 512 bits if `wide`, else of 256.
 pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
-    let mut asm = Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), wide };
-    let saved = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
-    for &register in saved {
+    let mut asm =
+        Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), forward: Vec::new(), wide };
+    let counters = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
+    let locals = &POINTERS[FIRST_LOCAL..FIRST_LOCAL.max(last_pointer(&program.insts) + 1)];
+    let saved = [counters, locals].concat();
+    for &register in &saved {
         asm.emit(Instruction::with1(Code::Push_r64, register));
     }
     asm.block(&program.insts, 0);
@@ -47,8 +62,21 @@ pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
 
 /// Loops inside one another.
 fn depth(insts: &[Inst]) -> usize {
-    let deeper = |inst: &Inst| if let Inst::Loop(_, body) = inst { 1 + depth(body) } else { 0 };
+    let deeper = |inst: &Inst| match inst {
+        Inst::Loop(_, body) | Inst::Repeat(_, body) => 1 + depth(body),
+        _ => 0,
+    };
     insts.iter().map(deeper).max().unwrap_or(0)
+}
+
+/// The last pointer that is set.
+fn last_pointer(insts: &[Inst]) -> usize {
+    let of = |inst: &Inst| match inst {
+        Inst::Follow { d, .. } => usize::from(d.0),
+        Inst::Loop(_, body) | Inst::Repeat(_, body) => last_pointer(body),
+        _ => 0,
+    };
+    insts.iter().map(of).max().unwrap_or(0)
 }
 
 struct Assembler {
@@ -60,6 +88,8 @@ struct Assembler {
     /// Displacements to be filled in: where they stand, where their instruction ends, and the index of the
     /// number in the pool.
     fixups: Vec<(usize, usize, usize)>,
+    /// Jumps ahead: where their displacement stands, where their instruction ends, and where they lead.
+    forward: Vec<(usize, usize, usize)>,
     wide: bool,
 }
 
@@ -90,6 +120,10 @@ impl Assembler {
 
     fn finish(mut self) -> Vec<u8> {
         let mut bytes = self.encoder.take_buffer();
+        for (at, end, target) in self.forward {
+            let distance = i32::try_from(target - end).expect("code is short");
+            bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        }
         bytes.resize(bytes.len().next_multiple_of(4), 0xcc);
         let pool = bytes.len();
         for (at, end, index) in self.fixups {
@@ -182,23 +216,46 @@ impl Assembler {
             Inst::Swap(d, a, distance) => self.swap(*d, *a, *distance),
             Inst::Merge(d, s, n) => self.merge(*d, *s, usize::from(*n)),
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
+            Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];
                 let bytes = i32::try_from(*bytes).expect("a step within a tile is below 2 GiB");
                 self.emit(Instruction::with2(Code::Add_rm64_imm32, register, bytes));
             }
+            Inst::Follow { d, base, at, .. } => {
+                let [d, base] = [d, base].map(|p| POINTERS[usize::from(p.0)]);
+                let at = self.mem(*at, 0, false);
+                self.emit(Instruction::with2(Code::Movsxd_r64_rm32, SCRATCH_64, at));
+                let sum = MemoryOperand::with_base_index(base, SCRATCH_64);
+                self.emit(Instruction::with2(Code::Lea_r64_m, d, sum));
+            }
             Inst::Loop(count, body) => {
-                let counter = COUNTERS[depth];
-                let short = counter_32(counter);
+                let short = counter_32(COUNTERS[depth]);
                 let count = u32::try_from(*count).expect("loops are short");
                 self.emit(Instruction::with2(Code::Mov_r32_imm32, short, count));
-                let head = self.at;
-                self.block(body, depth + 1);
-                self.emit(Instruction::with2(Code::Sub_rm32_imm8, short, 1));
-                self.emit(Instruction::with_branch(Code::Jne_rel32_64, head as u64));
+                self.turns(short, body, depth);
+            }
+            Inst::Repeat(count, body) => {
+                let short = counter_32(COUNTERS[depth]);
+                let count = self.mem(*count, 0, false);
+                self.emit(Instruction::with2(Code::Mov_r32_rm32, short, count));
+                self.emit(Instruction::with2(Code::Test_rm32_r32, short, short));
+                let here = self.at as u64;
+                self.emit(Instruction::with_branch(Code::Je_rel32_64, here));
+                let end = self.at;
+                self.turns(short, body, depth);
+                self.forward.push((end - 4, end, self.at));
             }
         }
+    }
+
+    /// The turns of a loop, its counter set.
+    fn turns(&mut self, counter: Register, body: &[Inst], depth: usize) {
+        let head = self.at;
+        self.block(body, depth + 1);
+        self.emit(Instruction::with2(Code::Sub_rm32_imm8, counter, 1));
+        self.emit(Instruction::with_branch(Code::Jne_rel32_64, head as u64));
     }
 
     fn set(&mut self, d: V, s: Src) {

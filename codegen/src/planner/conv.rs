@@ -97,6 +97,7 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
+                Op::Conv(_) if self.sparse.contains(&node) => None,
                 Op::Conv(conv) => {
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                         Some(grid) => window.border_of_patches(grid),
@@ -124,6 +125,9 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
+        if self.sparse.contains(&node) && self.sparse_convolution(chain, conv, &window).is_some() {
+            return Some(());
+        }
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);

@@ -5,6 +5,7 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain, Link};
+use super::sparse_matrix::SparseMatrix;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Layout, permuted, plain_strides, reshaped};
 use crate::memory::Memory;
@@ -98,6 +99,13 @@ impl Planner<'_> {
         }
         let k = weights[usize::from(right.transposed)];
         let m = input.iter().product::<usize>() / k;
+        if !left.transposed {
+            let layer =
+                SparseMatrix { shape: [m, n, k], transposed: right.transposed, factor: right.factor, bias, act };
+            if self.sparse_matrix(chain, &layer).is_some() {
+                return Some(());
+            }
+        }
         let (arg, rows) = if left.transposed {
             let (arg, strides) = self.strided(node, x)?;
             (arg, permuted(&strides, &[1, 0]))

@@ -2,11 +2,13 @@
 //! and kernels, and leaves the rest to the interpreter.
 //!
 //! Layouts: images that convolutions and pools read and write lie in blocks of channels, with the border of
-//! zeros their readers need; everything else lies in order of its axes. Transposes, slices and reshapes are
-//! views where strides can say them. Conversions are steps of the plan, made once a value.
+//! zeros their readers need; those that sparse convolutions read and write lie in planes; everything else lies in
+//! order of its axes. Transposes, slices and reshapes are views where strides can say them. Conversions are steps
+//! of the plan, made once a value.
 
 mod batch_norm;
 mod chain;
+mod choose;
 mod conv;
 mod conv_transpose;
 mod convert;
@@ -20,9 +22,12 @@ mod matrix;
 mod movement;
 mod norm;
 mod places;
+mod planar;
 mod recurrent;
 mod resize;
 mod rows;
+mod sparse;
+mod sparse_matrix;
 mod sums;
 mod values;
 mod view;
@@ -60,6 +65,12 @@ pub(crate) struct Planner<'g> {
     packed_values: HashMap<(ValueId, String), usize>,
     /// Borders that the readers of a value need.
     borders: HashMap<ValueId, [usize; 4]>,
+    /// Convolutions that are computed as sparse products.
+    sparse: HashSet<NodeId>,
+    /// Elements from one row to the next of planes of these extents, where there are gaps.
+    pitches: HashMap<[usize; 2], usize>,
+    /// Borders that those readers of a value need that read it in planes.
+    planar_borders: HashMap<ValueId, [usize; 4]>,
     /// Chains by the node that ends them.
     chains: HashMap<NodeId, Chain>,
     /// What is computed where another node of its chain ends: all nodes of chains but the ends.
@@ -108,6 +119,9 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         packed: HashMap::new(),
         packed_values: HashMap::new(),
         borders: HashMap::new(),
+        sparse: HashSet::new(),
+        pitches: HashMap::new(),
+        planar_borders: HashMap::new(),
         chains: HashMap::new(),
         absorbed: HashMap::new(),
         masks: HashMap::new(),
@@ -121,6 +135,7 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
     }
     planner.find_masks();
     planner.find_chains();
+    planner.find_sparse();
     planner.find_borders();
     for &input in graph.inputs() {
         let home = planner.new_home(input.into());

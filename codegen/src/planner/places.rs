@@ -71,6 +71,7 @@ impl Planner<'_> {
         for place in places {
             let strided = match &place.layout {
                 Layout::Blocked(image) => image.as_strided(shape.len()),
+                Layout::Planar(image) => Some(image.as_strided(shape.len())),
                 strided @ Layout::Strided { .. } => Some(strided.clone()),
             };
             if let Some(Layout::Strided { start, strides }) = strided {
@@ -135,6 +136,13 @@ impl Planner<'_> {
             let (to, image) = self.blocked_buffer(node, images, border);
             let args = vec![Arg::Buffer(buffer, from.start()), Arg::Buffer(to.buffer, image.start())];
             self.kernel(node, Copy::new(&image.extents(), &from.walk(), &image.walk()), args);
+            self.put(value, to.clone());
+            return Some((to.buffer, image));
+        }
+        if let Some(Place { buffer, layout: Layout::Planar(from) }) = source {
+            let (to, image) = self.blocked_buffer(node, images, border);
+            let args = vec![Arg::Buffer(buffer, from.start()), Arg::Buffer(to.buffer, image.start())];
+            self.kernel(node, Transpose::from_planes(images, from.steps(), image.strides()), args);
             self.put(value, to.clone());
             return Some((to.buffer, image));
         }

@@ -77,6 +77,15 @@ impl Planner<'_> {
 
     /// The tiles of a convolution that is worth transforming; `None` for one that is not, or can't be.
     pub(super) fn winograd_grid(&self, group: usize, window: &Window) -> Option<Grid> {
+        self.transformed(group, window).map(|(grid, _)| grid)
+    }
+
+    /// The vector instructions of a convolution that is worth transforming.
+    pub(super) fn winograd_cycles(&self, group: usize, window: &Window) -> Option<usize> {
+        self.transformed(group, window).map(|(_, cycles)| cycles)
+    }
+
+    fn transformed(&self, group: usize, window: &Window) -> Option<(Grid, usize)> {
         let fits = window.axes.iter().all(|axis| (axis.kernel, axis.stride, axis.dilation) == (3, 1, 1));
         let [channels, outputs] = window.channels;
         if !fits || group != 1 || channels < FEW_CHANNELS || self.target.vectors.registers() < REGISTERS {
@@ -94,7 +103,7 @@ impl Planner<'_> {
         let plain = (window.images * rows * columns * 9 * channels * to).max(weights(9));
         let products = (tiles * PLACES * channels * to).max(weights(PLACES));
         let transformed = products + tiles * (from * PATCH_WORK + to * TILE_WORK);
-        (transformed + transformed / 8 < plain).then_some(grid)
+        (transformed + transformed / 8 < plain).then_some((grid, transformed))
     }
 
     /// A convolution by tiles, and the functions that follow it; `reversed` if it is a transposed one.

@@ -58,7 +58,7 @@ mod tests {
             schedule.parts.push(Part::new([], STAY, Nest::Call(program)));
             schedule
         };
-        let y = result(&"ln", schedule, &[x.clone()], LANES);
+        let y = result(&"ln", schedule, std::slice::from_ref(&x), LANES);
         for (x, y) in x.iter().zip(y) {
             assert!((y - x.ln()).abs() <= 3e-7 * x.ln().max(1.0), "ln {x} is {}, not {y}", x.ln());
         }

@@ -23,6 +23,9 @@ pub(crate) mod recurrent;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
+pub(crate) mod split;
+pub(crate) mod spmm;
+pub(crate) mod spmm_unrolled;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod testing;

@@ -18,12 +18,18 @@ pub(crate) const VECTOR_BYTES: usize = LANES * 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct V(pub(crate) u8);
 
-/// A pointer: an argument of the program.
+/// A pointer: an argument of the program, or one behind them that it sets itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct P(pub(crate) u8);
 
 /// Most pointers a program can take: the integer arguments of the System V calling convention.
 pub(crate) const MAX_POINTERS: usize = 6;
+
+/// The first pointer that a program sets itself.
+pub(crate) const FIRST_LOCAL: usize = MAX_POINTERS;
+
+/// Pointers that a program can set itself.
+pub(crate) const MAX_LOCALS: usize = 4;
 
 /// Loops that may stand inside one another.
 pub(crate) const MAX_DEPTH: usize = 4;
@@ -143,12 +149,20 @@ pub(crate) enum Inst {
     /// `a2 b2 a3 b3` if high; of width 2, `a0 a1 b0 b1` or `a2 a3 b2 b3`. Of width 4, the even fours of `a` are
     /// followed by those of `b`, or the odd ones if high.
     Interleave { d: V, a: V, b: V, width: u8, high: bool },
+    /// The even lanes of `a`, then those of `b`; or the odd ones. `d` is neither of them.
+    Deinterleave { d: V, a: V, b: V, odd: bool },
     /// Stores four lanes, the n-th four of the vector.
     StoreFour(Mem, V, u8),
     /// Moves a pointer by bytes.
     Advance(P, i64),
+    /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
+    /// `d`, until it sets it again, lies in `span`, bytes from `base` as it is now; whoever packed the number
+    /// sees to that.
+    Follow { d: P, base: P, at: Mem, span: (i64, i64) },
     /// Runs the body so many times; at least twice.
     Loop(usize, Vec<Inst>),
+    /// Runs the body as often as the `u32` at a place says. It moves no pointer but those that were followed.
+    Repeat(Mem, Vec<Inst>),
 }
 
 /// A tile program.
@@ -316,6 +330,19 @@ impl Writer {
         }
     }
 
+    /// Sets a pointer to what a number in memory says; see [`Inst::Follow`].
+    pub(crate) fn follow(&mut self, d: P, base: P, at: Mem, span: (i64, i64)) {
+        self.push(Inst::Follow { d, base, at, span });
+    }
+
+    /// Runs what `body` writes as often as a number in memory says.
+    pub(crate) fn repeat_as(&mut self, count: Mem, body: impl FnOnce(&mut Writer)) {
+        self.blocks.push(Vec::new());
+        body(self);
+        let inner = self.blocks.pop().expect("the block just opened");
+        self.push(Inst::Repeat(count, inner));
+    }
+
     /// Runs what `body` writes `count` times.
     pub(crate) fn repeat(&mut self, count: usize, body: impl FnOnce(&mut Writer)) {
         match count {
@@ -386,10 +413,19 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 let half = if *high { "high" } else { "low" };
                 writeln!(f, "{d} = interleave {half} {width} {a}, {b}")?;
             }
+            Inst::Deinterleave { d, a, b, odd } => {
+                let which = if *odd { "odd" } else { "even" };
+                writeln!(f, "{d} = {which} {a}, {b}")?;
+            }
             Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
+            Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,
             Inst::Loop(n, body) => {
                 writeln!(f, "{n} times")?;
+                write_insts(f, body, depth + 1)?;
+            }
+            Inst::Repeat(count, body) => {
+                writeln!(f, "{count} times")?;
                 write_insts(f, body, depth + 1)?;
             }
         }

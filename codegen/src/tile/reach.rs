@@ -1,10 +1,11 @@
 //! What memory a schedule touches: the bytes around each of its pointers, found without running it.
 //!
 //! Every loop moves every pointer by a constant, so that the first or the last iteration reaches furthest;
-//! the spans found here are exact. They say what a plan must lay out, and are computed from the schedule
+//! the spans found here are exact, but for pointers that a program follows: of those it says itself how far they
+//! reach. They say what a plan must lay out, and are computed from the schedule
 //! alone, by nothing that the planner used to lay it out.
 
-use super::program::{Inst, LANES, MAX_POINTERS, Mem, Program, Src, VECTOR_BYTES};
+use super::program::{FIRST_LOCAL, Inst, LANES, MAX_LOCALS, MAX_POINTERS, Mem, Program, Src, VECTOR_BYTES};
 use super::schedule::{Nest, STAY, Schedule, Steps, signed};
 use super::walk::{scaled, sum};
 
@@ -33,7 +34,7 @@ impl Schedule {
 
 impl Program {
     fn reach(&self) -> Reach {
-        of_insts(&self.insts).0
+        of_insts(&self.insts, &mut Followed::default()).0
     }
 }
 
@@ -46,45 +47,90 @@ fn of_nest(nest: &Nest, programs: &[Reach]) -> Reach {
     }
 }
 
+/// Pointers that have been set by what stands in memory: the argument each leads to, and the bytes from that
+/// argument that it reaches.
+type Followed = [Option<(usize, (i64, i64))>; FIRST_LOCAL + MAX_LOCALS];
+
+/// The same, seen from where arguments have moved to.
+fn seen_from(at: Steps, followed: &Followed) -> Followed {
+    followed.map(|set| set.map(|(base, (from, to))| (base, (from - at[base], to - at[base]))))
+}
+
 /// What instructions touch, and how far they move the pointers.
-fn of_insts(insts: &[Inst]) -> (Reach, Steps) {
+fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
     let (mut all, mut at) = (Reach::default(), STAY);
     for inst in insts {
-        let mut reach = Reach::default();
+        let mut reach = Touched { reach: Reach::default(), followed: seen_from(at, followed) };
         match inst {
             Inst::Set(_, s) | Inst::Bin(_, _, _, s) | Inst::Fma(_, _, s) | Inst::MulAdd(_, _, s) => reach.read(*s),
             Inst::Select { s, .. } => reach.read(*s),
-            Inst::LoadLanes(_, m, n) => touch(&mut reach.reads, *m, usize::from(*n) * 4),
-            Inst::Store(m, _) => touch(&mut reach.writes, *m, VECTOR_BYTES),
-            Inst::StoreLanes(m, _, n) => touch(&mut reach.writes, *m, usize::from(*n) * 4),
-            Inst::StoreFour(m, _, _) => touch(&mut reach.writes, *m, VECTOR_BYTES / LANES * 4),
-            Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) | Inst::Interleave { .. } => {}
-            Inst::Advance(p, bytes) => at[usize::from(p.0)] += bytes,
+            Inst::LoadLanes(_, m, n) => reach.touch(false, *m, usize::from(*n) * 4),
+            Inst::Store(m, _) => reach.touch(true, *m, VECTOR_BYTES),
+            Inst::StoreLanes(m, _, n) => reach.touch(true, *m, usize::from(*n) * 4),
+            Inst::StoreFour(m, _, _) => reach.touch(true, *m, VECTOR_BYTES / LANES * 4),
+            Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
+            Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
+            Inst::Advance(p, bytes) => {
+                // What was followed reaches as far as it was said to, wherever in it the pointer is.
+                if followed[usize::from(p.0)].is_none() {
+                    at[usize::from(p.0)] += bytes;
+                }
+            }
+            Inst::Follow { d, base, at: place, span } => {
+                reach.touch(false, *place, 4);
+                let (from, to) = *span;
+                let set = match followed[usize::from(base.0)] {
+                    Some(set) => set,
+                    None => (usize::from(base.0), (from + at[usize::from(base.0)], to + at[usize::from(base.0)])),
+                };
+                followed[usize::from(d.0)] = Some(set);
+            }
             Inst::Loop(count, body) => {
-                let (inner, step) = of_insts(body);
+                let mut inside = seen_from(at, followed);
+                let (inner, step) = of_insts(body, &mut inside);
                 all = all.and(inner.repeated(*count, step).moved(at));
                 at = sum(at, scaled(step, *count));
             }
+            Inst::Repeat(count, body) => {
+                reach.touch(false, *count, 4);
+                let mut inside = seen_from(at, followed);
+                let (inner, step) = of_insts(body, &mut inside);
+                assert_eq!(step, STAY, "only what was followed moves in a loop of unknown length");
+                all = all.and(inner.moved(at));
+            }
         }
-        all = all.and(reach.moved(at));
+        all = all.and(reach.reach.moved(at));
     }
     (all, at)
 }
 
-fn touch(spans: &mut [Span; MAX_POINTERS], mem: Mem, bytes: usize) {
-    let from = i64::from(mem.offset);
-    spans[usize::from(mem.base.0)] = Some((from, from + signed(bytes)));
+/// What one instruction touches.
+struct Touched {
+    reach: Reach,
+    followed: Followed,
 }
 
-impl Reach {
+impl Touched {
+    fn touch(&mut self, written: bool, mem: Mem, bytes: usize) {
+        let from = i64::from(mem.offset);
+        let (pointer, span) = match self.followed[usize::from(mem.base.0)] {
+            Some(set) => set,
+            None => (usize::from(mem.base.0), (from, from + signed(bytes))),
+        };
+        let spans = if written { &mut self.reach.writes } else { &mut self.reach.reads };
+        spans[pointer] = joined(spans[pointer], Some(span));
+    }
+
     fn read(&mut self, source: Src) {
         match source {
-            Src::Mem(mem) => touch(&mut self.reads, mem, VECTOR_BYTES),
-            Src::Splat(mem) => touch(&mut self.reads, mem, 4),
+            Src::Mem(mem) => self.touch(false, mem, VECTOR_BYTES),
+            Src::Splat(mem) => self.touch(false, mem, 4),
             Src::Reg(_) | Src::Const(_) => {}
         }
     }
+}
 
+impl Reach {
     fn and(self, other: Reach) -> Reach {
         let both = |a: [Span; MAX_POINTERS], b: [Span; MAX_POINTERS]| std::array::from_fn(|i| joined(a[i], b[i]));
         Reach { reads: both(self.reads, other.reads), writes: both(self.writes, other.writes) }
@@ -143,5 +189,27 @@ mod tests {
         let reach = schedule.reach();
         assert_eq!(reach.reads[..2], [Some((-8 + 7 - 10, 308 + 7)), None]);
         assert_eq!(reach.writes[..2], [None, Some((-80, 12 + 4000))]);
+    }
+
+    #[test]
+    fn followed_pointers_reach_as_far_as_they_say() {
+        let mut w = Writer::new(3, 4);
+        let (local, count) = (P(6), P(0).at(0));
+        w.advance(P(1), 100);
+        w.follow(P(0), P(0), P(0).at(0), (0, 64));
+        w.repeat_as(count, |w| {
+            w.follow(local, P(1), P(0).at(4), (-8, 256));
+            w.set(V(0), Src::Splat(local.at(4)));
+            w.follow(local, P(2), P(0).at(8), (0, 512));
+            w.store(local.at(64), V(0));
+            w.advance(P(0), 12);
+        });
+        w.load(V(0), P(0).at(1000));
+        let mut schedule = Schedule::new(3);
+        let nest = Nest::Call(schedule.program(w.finish()));
+        schedule.parts.push(Part::new([Axis::new(3, [4, 0, 1000])], STAY, nest));
+        let reach = schedule.reach();
+        assert_eq!(reach.reads[..3], [Some((0, 64 + 8)), Some((92, 356)), None]);
+        assert_eq!(reach.writes[..3], [None, None, Some((0, 512 + 2000))]);
     }
 }

@@ -246,6 +246,7 @@ impl Rows {
     fn log_softmax(&self, w: &mut Writer) {
         // The maximum may lose a NaN, but as e^NaN it makes the sum NaN, and so the row.
         let top = self.reduce(w, &[], Reduction::Max, |_, _, _| ());
+        // One sum of many, since powers leave few registers free.
         let total = w.take();
         w.set(total, 0.0);
         self.sweep(w, &[], |w, piece| {

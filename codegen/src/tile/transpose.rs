@@ -7,6 +7,7 @@
 //! An image of blocks is `[images, blocks, height, width, LANES]`: its rows of channels are the rows of a
 //! matrix for each block. Channels that are missing in the last block are written as zeros.
 
+use super::epilogue::Strides;
 use super::program::{Inst, LANES, MAX_DEPTH, P, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, STAY, Schedule, Steps, offsets, signed};
 use super::walk::{self, GRAIN, Limits, scaled, sum};
@@ -110,6 +111,52 @@ impl Transpose {
             to_column: signed(plane * 4),
             to_block: signed(VECTOR_BYTES),
             whole_blocks: false,
+        }
+    }
+
+    /// From blocks of channels to planes, pixels in both any distance apart but next to each other in planes.
+    /// `to` says how many bytes it is from one image, channel and row to the next; the kernel is given the first
+    /// pixels.
+    pub(crate) fn to_planes(
+        [images, channels, height, width]: [usize; 4],
+        from: Strides,
+        [image, channel, row]: [i64; 3],
+    ) -> Transpose {
+        let together = from.row == from.column * signed(width) && row == signed(width * 4);
+        let (rows, pixels) = if together { (1, height * width) } else { (height, width) };
+        let outer = [Axis::new(images, [from.image, image]), Axis::new(rows, [from.row, row])];
+        Transpose {
+            start: STAY,
+            outer: outer.to_vec(),
+            rows: pixels,
+            columns: channels,
+            from_row: from.column,
+            from_block: from.block,
+            to_column: channel,
+            to_block: signed(VECTOR_BYTES),
+            whole_blocks: false,
+        }
+    }
+
+    /// From planes to blocks of channels; the counterpart of [`Transpose::to_planes`].
+    pub(crate) fn from_planes(
+        [images, channels, height, width]: [usize; 4],
+        [image, channel, row]: [i64; 3],
+        to: Strides,
+    ) -> Transpose {
+        let together = to.row == to.column * signed(width) && row == signed(width * 4);
+        let (rows, pixels) = if together { (1, height * width) } else { (height, width) };
+        let outer = [Axis::new(images, [image, to.image]), Axis::new(rows, [row, to.row])];
+        Transpose {
+            start: STAY,
+            outer: outer.to_vec(),
+            rows: channels,
+            columns: pixels,
+            from_row: channel,
+            from_block: signed(VECTOR_BYTES),
+            to_column: to.column,
+            to_block: to.block,
+            whole_blocks: true,
         }
     }
 

@@ -10,6 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use optc_codegen::Vectors;
 use optc_passes::pipeline::PRESETS;
 
+pub use super::explain::ExplainArgs;
+use super::new::NewArgs;
+pub use super::sensitivity::SensitivityArgs;
+use super::train::TrainArgs;
 use crate::compiled::BackendKind;
 
 /// An optimizing compiler for neural networks: ONNX in, a smaller and faster model out.
@@ -58,12 +62,20 @@ pub enum Command {
     Eval(EvalArgs),
     /// Measure how far the results of two models are apart
     Compare(CompareArgs),
+    /// Show which channels can be removed, what goes with them, and what stands in the way
+    Explain(ExplainArgs),
+    /// Measure what pruning each layer alone does to a model
+    Sensitivity(SensitivityArgs),
     /// Measure how fast a model runs
     Bench(BenchArgs),
     /// Dry run of compile: which passes fire where, and the sizes to expect; writes nothing
     Check(CheckArgs),
     /// Turn a .optc file back into ONNX, with identical values
     Unpack(UnpackArgs),
+    /// Write a network with random weights, to be trained
+    New(NewArgs),
+    /// Train and compress a model by a recipe
+    Train(TrainArgs),
     /// List the passes and their options
     Passes(PassesArgs),
     /// List the operators optc knows
@@ -118,8 +130,9 @@ fn goals() -> PossibleValuesParser {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Data to measure on")]
 pub struct DataArgs {
-    /// Inputs to measure on: .npz by input names; .npy or idx for a model with one input (.gz is fine); or a
-    /// folder of pictures, in subfolders by class. The leading axis of an array counts samples
+    /// Inputs to measure on: .npz by input names; .npy or idx for a model with one input (.gz is fine); a
+    /// folder of pictures, in subfolders by class; or a folder as MNIST and CIFAR are published, of which the
+    /// part to test on is taken. The leading axis of an array counts samples
     #[arg(long, value_name = "FILE|DIR")]
     pub data: Option<PathBuf>,
     /// The class of each sample: integers in an .npy, .npz or idx file

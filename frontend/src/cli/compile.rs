@@ -204,6 +204,7 @@ impl Done {
             passes,
             layers: report::compile_layers(&self.before, &self.graph, &after, coded.as_ref()),
             encodings: report::encodings(&self.graph, coded.as_ref()),
+            storage: packed.map(|packed| report::storage(&self.graph, packed)).unwrap_or_default(),
             checks: self.checks,
             measured: self.measured,
             open_dims: self.before.symbols.clone(),

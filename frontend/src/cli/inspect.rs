@@ -10,9 +10,11 @@ use serde::Serialize;
 use super::args::InspectArgs;
 use super::session::{self, Talk};
 use crate::error::Error;
+use crate::files::Format;
 use crate::model::open_dims;
+use crate::pack;
 use crate::report::table::{Align, Table};
-use crate::report::{self, Layer, to_json};
+use crate::report::{self, Layer, StorageRow, to_json};
 
 #[derive(Serialize)]
 struct Report {
@@ -41,6 +43,8 @@ struct Report {
     dynamic_dims: Vec<String>,
     opaque_nodes: Vec<OpaqueRow>,
     layers: Vec<Layer>,
+    /// What each constant takes in the file, if it is an `.optc`.
+    storage: Vec<StorageRow>,
 }
 
 #[derive(Serialize)]
@@ -70,12 +74,18 @@ struct OpaqueRow {
 pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
     let (model, _) = session::open(&args.model, &args.bind, &talk)?;
-    let report = describe(&model.graph, args.model.display().to_string(), model.format.suffix(), model.bytes);
+    let report = describe(&model.graph, args.model.display().to_string(), model.format, model.bytes)?;
     let text = if talk.json { to_json(&report) } else { table(&report, &talk) };
     session::print(text.as_bytes())
 }
 
-fn describe(graph: &Graph, model: String, format: &'static str, bytes: u64) -> Report {
+fn describe(graph: &Graph, model: String, format: Format, bytes: u64) -> Result<Report, Error> {
+    // Writing a container again tells what is where in it.
+    let packed = match format {
+        Format::Optc => Some(pack::write(graph, &pack::PackOptions::default())?.1),
+        Format::Onnx | Format::Ir => None,
+    };
+    let coded = packed.as_ref().map(report::coded_bytes);
     let cost = Cost::of(graph);
     let value = |name: &str, ty: &Type| ValueRow {
         name: name.to_owned(),
@@ -108,9 +118,9 @@ fn describe(graph: &Graph, model: String, format: &'static str, bytes: u64) -> R
         *ops.entry(name).or_default() += 1;
     }
     let total = &cost.total;
-    Report {
+    Ok(Report {
         model,
-        format,
+        format: format.suffix(),
         name: graph.name.clone(),
         bytes,
         inputs: graph.inputs().iter().map(|&n| value(graph.name(n), graph.ty(n))).collect(),
@@ -127,8 +137,9 @@ fn describe(graph: &Graph, model: String, format: &'static str, bytes: u64) -> R
         dtypes,
         dynamic_dims: open_dims(graph),
         opaque_nodes,
-        layers: report::layers(graph, &cost, None),
-    }
+        layers: report::layers(graph, &cost, coded.as_ref()),
+        storage: packed.as_ref().map(|packed| report::storage(graph, packed)).unwrap_or_default(),
+    })
 }
 
 fn table(report: &Report, talk: &Talk) -> String {
@@ -173,6 +184,10 @@ fn table(report: &Report, talk: &Talk) -> String {
     if !report.layers.is_empty() {
         text += &format!("\n{}\n", style.bold("Layers"));
         text += &report::layer_table(&report.layers, style, talk.verbose());
+    }
+    if !report.storage.is_empty() {
+        text += &format!("\n{}\n", style.bold("Constants in the .optc"));
+        text += &report::storage_table(&report.storage, style);
     }
     text
 }

@@ -3,6 +3,7 @@
 //! Batches are shared among threads, each with executables of its own; sums over batches are formed in
 //! the order of the batches, so the number of threads changes nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use optc_ir::{Backend, Executable, Graph, Tensor};
 use optc_passes::Dataset;
 
 use crate::data::Samples;
+use crate::divergence::Divergence;
 use crate::error::Error;
 use crate::measure::{Accuracy, Distance};
 use crate::report::{AccuracyRow, OutputDistance};
@@ -100,6 +102,30 @@ impl Runner<'_> {
         Ok(names.into_iter().zip(totals).map(|(name, distance)| row(name, &distance)).collect())
     }
 
+    /// The first results of a model on every batch.
+    pub(super) fn answers(&self, graph: &Graph, samples: &Samples) -> Result<Answers, Error> {
+        let first = |batch: &Range<usize>, results: &[Vec<Tensor>]| match results[0].first() {
+            Some(first) => Ok((batch.start, first.clone())),
+            None => Err(Error::Usage("the model has no outputs".to_owned())),
+        };
+        Ok(Answers(self.run(&[graph], samples, first)?.into_iter().collect()))
+    }
+
+    /// How far the first results of a model are from the answers of another.
+    pub(super) fn divergence(&self, answers: &Answers, graph: &Graph, samples: &Samples) -> Result<Divergence, Error> {
+        let fixed = samples.fixed_batch();
+        let parts = self.run(&[graph], samples, |batch, results| {
+            let mut divergence = Divergence::default();
+            let (Some(answer), Some(result)) = (answers.0.get(&batch.start), results[0].first()) else {
+                return Err(Error::Usage("the model has no outputs".to_owned()));
+            };
+            let rows = fixed.filter(|&n| answer.shape().first() == Some(&n)).map(|_| batch.len());
+            divergence.add(answer, result, rows).map_err(Error::Data)?;
+            Ok(divergence)
+        })?;
+        Ok(parts.into_iter().fold(Divergence::default(), Divergence::and))
+    }
+
     /// How often a classifier is right. `output` is the index of its scores.
     pub(super) fn accuracy(&self, graph: &Graph, output: usize, samples: &Samples) -> Result<AccuracyRow, Error> {
         let labels = samples.labels().ok_or_else(|| Error::Usage("labels are needed: --labels FILE".to_owned()))?;
@@ -113,6 +139,9 @@ impl Runner<'_> {
         Ok(AccuracyRow { top1: share(total.top1), top5: share(total.top5), count: total.count })
     }
 }
+
+/// The first results of a model, by the sample that each batch starts with.
+pub(super) struct Answers(BTreeMap<usize, Tensor>);
 
 fn row(name: String, distance: &Distance) -> OutputDistance {
     OutputDistance {

@@ -8,12 +8,16 @@ mod bench;
 mod compare;
 mod compile;
 mod eval;
+mod explain;
 mod inspect;
 mod list;
 mod measure;
+pub mod new;
 mod outputs;
 mod run;
+mod sensitivity;
 mod session;
+pub mod train;
 mod unpack;
 mod watch;
 
@@ -32,9 +36,13 @@ pub fn execute(cli: &Cli) -> Result<(), Error> {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Eval(args)) => eval::eval(args),
         Some(Command::Compare(args)) => compare::compare(args),
+        Some(Command::Explain(args)) => explain::explain(args),
+        Some(Command::Sensitivity(args)) => sensitivity::sensitivity(args),
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => compile::check(args),
+        Some(Command::Train(args)) => train::train(args),
         Some(Command::Unpack(args)) => unpack::unpack(args),
+        Some(Command::New(args)) => new::new(args),
         Some(Command::Passes(args)) => list::passes(args),
         Some(Command::Ops(args)) => list::ops(args),
     }

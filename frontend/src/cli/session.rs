@@ -16,7 +16,7 @@ use optc_passes::selector::{Selection, Selector};
 
 use super::args::{Binding, DataArgs, ExecArgs, OptimizeArgs, PipelineArgs, TalkArgs};
 use crate::compiled::{BackendKind, CompileOptions};
-use crate::data::{self, Arrays, Samples, Scaling};
+use crate::data::{self, Samples, Scaling};
 use crate::error::Error;
 use crate::model::Model;
 use crate::report::table::Style;
@@ -198,14 +198,11 @@ pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Opt
         std: args.std.iter().map(|x| x.0).collect(),
     };
     let in_file = |error: data::ArrayError| Error::Data(format!("{}: {error}", path.display()));
-    let (arrays, folder_labels) = if path.is_dir() {
-        let images = data::read_images(path, graph, args.limit)?;
-        (Arrays::One(images.pixels), images.labels)
-    } else {
-        (data::read_arrays(path)?, None)
-    };
+    // Of a data set with two parts, models are measured on the one to test on.
+    let (first, test) = data::locate(path)?;
+    let (arrays, own_labels) = test.unwrap_or(first).arrays(graph, args.limit)?;
     let mut samples = Samples::new(arrays, graph, scaling).map_err(in_file)?;
-    if let Some(labels) = folder_labels {
+    if let Some(labels) = own_labels {
         samples = samples.with_labels(labels).map_err(in_file)?;
     }
     if let Some(path) = &args.labels {

@@ -20,35 +20,62 @@ pub struct Images {
     pub labels: Option<Vec<u32>>,
 }
 
-/// Reads the pictures of a folder for the one input of a model, in order of name, at most `limit`.
+/// The pictures of a folder, not yet read.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    files: Vec<(PathBuf, Option<u32>)>,
+    size: (u32, u32, usize),
+}
+
+impl Pictures {
+    /// The class of each, if all are in subfolders.
+    pub(super) fn labels(&self) -> Option<Vec<u32>> {
+        self.files.iter().map(|(_, class)| *class).collect()
+    }
+
+    /// Reads some of them: `u8[count, height, width, channels]`.
+    pub(super) fn read(&self, indices: &[usize]) -> Result<Tensor, Error> {
+        let (height, width, channels) = self.size;
+        let mut pixels = Vec::new();
+        for &i in indices {
+            let file = &self.files[i].0;
+            let picture = image::ImageReader::open(file).and_then(image::ImageReader::with_guessed_format);
+            let picture = picture.map_err(|source| Error::file(file, source))?;
+            let picture = picture.decode().map_err(|e| at(file, &e.to_string()))?;
+            let picture = picture.resize_to_fill(width, height, FilterType::Triangle);
+            pixels.extend(if channels == 1 { picture.into_luma8().into_raw() } else { picture.into_rgb8().into_raw() });
+        }
+        Ok(Tensor::new([indices.len(), height as usize, width as usize, channels], Data::U8(pixels)))
+    }
+}
+
+/// Lists the pictures of a folder for the one input of a model, in order of name, at most `limit`.
 ///
 /// # Errors
-/// [`Error::Data`] if the input is not that of pictures of fixed size, there is no picture, or one can't
-/// be read.
-pub fn read_images(folder: &Path, graph: &Graph, limit: Option<usize>) -> Result<Images, Error> {
-    let (height, width, channels) = picture_size(graph).map_err(|e| at(folder, &e))?;
-    let mut found: Vec<(PathBuf, Option<usize>)> = Vec::new();
+/// [`Error::Data`] if the input is not that of pictures of fixed size, or there is no picture.
+pub(super) fn list_pictures(folder: &Path, graph: &Graph, limit: Option<usize>) -> Result<Pictures, Error> {
+    let size = picture_size(graph).map_err(|e| at(folder, &e))?;
     let (files, folders) = entries(folder)?;
-    found.extend(files.into_iter().map(|file| (file, None)));
-    for (class, inner) in folders.iter().enumerate() {
+    let mut found: Vec<(PathBuf, Option<u32>)> = files.into_iter().map(|file| (file, None)).collect();
+    for (class, inner) in class_numbers(&folders).into_iter().zip(&folders) {
         found.extend(entries(inner)?.0.into_iter().map(|file| (file, Some(class))));
     }
     found.truncate(limit.unwrap_or(usize::MAX));
     if found.is_empty() {
         return Err(at(folder, "there are no .png or .jpg files in it or in its subfolders"));
     }
-    let mut pixels = Vec::new();
-    for (file, _) in &found {
-        let picture = image::ImageReader::open(file).and_then(image::ImageReader::with_guessed_format);
-        let picture = picture.map_err(|source| Error::file(file, source))?;
-        let picture = picture.decode().map_err(|e| at(file, &e.to_string()))?;
-        let picture = picture.resize_to_fill(width, height, FilterType::Triangle);
-        pixels.extend(if channels == 1 { picture.into_luma8().into_raw() } else { picture.into_rgb8().into_raw() });
-    }
-    let shape = [found.len(), height as usize, width as usize, channels];
-    let classes = class_numbers(&folders);
-    let labels = found.iter().map(|(_, class)| class.and_then(|class| classes.get(class).copied())).collect();
-    Ok(Images { pixels: Tensor::new(shape, Data::U8(pixels)), labels })
+    Ok(Pictures { files: found, size })
+}
+
+/// Reads the pictures of a folder for the one input of a model, in order of name, at most `limit`.
+///
+/// # Errors
+/// [`Error::Data`] if the input is not that of pictures of fixed size, there is no picture, or one can't
+/// be read.
+pub fn read_images(folder: &Path, graph: &Graph, limit: Option<usize>) -> Result<Images, Error> {
+    let pictures = list_pictures(folder, graph, limit)?;
+    let all: Vec<usize> = (0..pictures.files.len()).collect();
+    Ok(Images { pixels: pictures.read(&all)?, labels: pictures.labels() })
 }
 
 fn at(path: &Path, message: &str) -> Error {

@@ -2,11 +2,14 @@
 //!
 //! What a file is follows from its first bytes, not from its name; `.gz` around any of them is undone.
 
+mod augment;
+mod batches;
 mod idx;
 mod images;
 mod npy;
 mod random;
 mod samples;
+mod sets;
 
 use std::io::Read;
 use std::path::Path;
@@ -17,11 +20,14 @@ use thiserror::Error;
 use crate::error::Error;
 use crate::files;
 
+pub use augment::Augment;
+pub use batches::{Batch, Epoch};
 pub use idx::read_idx;
 pub use images::{Images, read_images};
 pub use npy::{read_npy, read_npz, write_npy, write_npz};
 pub use random::{Assumed, random_inputs};
 pub use samples::{Samples, Scaling};
+pub use sets::{Held, LabelledSet, Part, locate};
 
 /// The largest array file that is unpacked from `.gz`.
 const MAX_UNPACKED: u64 = 1 << 34;
@@ -51,14 +57,8 @@ pub enum Arrays {
 /// # Errors
 /// [`Error::Data`] naming the path.
 pub fn read_arrays(path: &Path) -> Result<Arrays, Error> {
-    let mut bytes = files::read(path)?;
+    let bytes = unpacked(path, files::read(path)?)?;
     let in_file = |e: ArrayError| Error::Data(format!("{}: {e}", path.display()));
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        let mut reader = flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(MAX_UNPACKED);
-        reader.read_to_end(&mut unpacked).map_err(|e| in_file(ArrayError::new(format!("not a readable .gz: {e}"))))?;
-        bytes = unpacked;
-    }
     if npy::is_npy(&bytes) {
         read_npy(&bytes).map(Arrays::One)
     } else if npy::is_npz(&bytes) {
@@ -69,6 +69,18 @@ pub fn read_arrays(path: &Path) -> Result<Arrays, Error> {
         Err(ArrayError::new("not an .npy, .npz or idx file"))
     }
     .map_err(in_file)
+}
+
+/// What is in a `.gz`, or the bytes as they are.
+fn unpacked(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    let mut unpacked = Vec::new();
+    let mut reader = flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(MAX_UNPACKED);
+    let read = reader.read_to_end(&mut unpacked);
+    read.map_err(|e| Error::Data(format!("{}: not a readable .gz: {e}", path.display())))?;
+    Ok(unpacked)
 }
 
 /// The inputs of a model for one run, in signature order, by the names of an `.npz`. A file with one

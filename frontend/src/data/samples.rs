@@ -164,6 +164,11 @@ impl Samples {
         self.rows(samples.clone(), rows)
     }
 
+    /// What zero becomes by scaling: one number, or one a channel.
+    pub fn zero(scaling: &Scaling) -> Vec<f32> {
+        (0..scaling.channels()).map(|channel| scaling.apply(0.0, channel) as f32).collect()
+    }
+
     /// Batches covering all samples in order, of the size the model insists on or this one.
     pub fn batches(&self, size: usize) -> Vec<Range<usize>> {
         let size = self.fixed_batch.unwrap_or(size).max(1);
@@ -239,6 +244,13 @@ impl Dataset for Samples {
 
     fn batch(&self, samples: Range<usize>) -> Result<Vec<Tensor>, DataError> {
         self.rows(samples.clone(), samples.len())
+    }
+
+    fn select(&self, samples: &[usize]) -> Result<Vec<Tensor>, DataError> {
+        if let Some(beyond) = samples.iter().find(|&&i| i >= self.len) {
+            return Err(DataError(format!("sample {beyond} of {} asked for", self.len)));
+        }
+        Ok(self.columns.iter().map(|column| self.column_rows(column, samples.len(), &|row| samples[row])).collect())
     }
 
     fn labels(&self) -> Option<&[u32]> {

@@ -249,6 +249,14 @@ fn initializer(name: &str, constant: &Constant) -> TensorProto {
     }
 }
 
+fn initializer_type(tensor: &TensorProto) -> Type {
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    match (types::dtype(tensor.data_type), dims) {
+        (Some(dtype), Some(dims)) => Type::tensor(dtype, dims),
+        _ => Type::Unknown,
+    }
+}
+
 /// Inputs and outputs as the source file declared them, where their types are still the same.
 fn declare(graph: &Graph, main: &mut GraphProto, body: &Body) {
     let declared_inputs = std::mem::take(&mut main.input);
@@ -266,8 +274,14 @@ fn declare(graph: &Graph, main: &mut GraphProto, body: &Body) {
             }
         }
     }
-    let initializers: HashSet<&str> = body.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
-    main.input.extend(declared_inputs.into_iter().filter(|info| initializers.contains(info.name.as_str())));
+    // Old models list what has an initial value among the inputs, too; its type may be another by now.
+    for info in declared_inputs {
+        let Some(tensor) = body.initializers.iter().find(|tensor| tensor.name == info.name) else { continue };
+        let ty = initializer_type(tensor);
+        let old = types::import(&info.name, info.type_.as_ref()).unwrap_or(Type::Unknown);
+        let new = if types::compatible(&old, &ty) { None } else { types::export(&info.name, &ty) };
+        main.input.push(new.unwrap_or(info));
+    }
     let declared_outputs = std::mem::take(&mut main.output);
     for (name, value) in graph.results() {
         let ty = graph.ty(value);

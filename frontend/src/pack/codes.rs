@@ -7,6 +7,7 @@
 //! 0, varint n, stream of n distances: elements skipped before the next in the set; 255 skips 255 and
 //!              is followed by another
 //! 1, stream of bytes: the bits of the set, lowest first
+//! 2, a mask coded by context (`mask`), of at most 2^20 bits
 //! ```
 //!
 //! Distances that a pattern keeps itself are a stream of codes. Of `n` of `m`, the positions in a group
@@ -17,6 +18,7 @@ use optc_ir::{Packed, Pattern, PatternForm};
 
 use super::cursor::{Cursor, put_varint};
 use super::entropy::{self, MAX_ALPHABET, Stream, StreamReport};
+use super::mask::{self, Coded};
 use super::report::Part;
 use super::{Budget, PackError, damaged};
 
@@ -89,9 +91,45 @@ impl<'a> Codes<'a> {
 
 const DISTANCES: u8 = 0;
 const MASK: u8 = 1;
+const CONTEXT: u8 = 2;
 
-/// Appends an ascending set of numbers below `universe`.
-fn write_set(set: &[usize], universe: usize, out: &mut Vec<u8>) -> Part {
+/// A matrix of positions.
+#[derive(Clone, Copy)]
+struct Grid {
+    rows: usize,
+    columns: usize,
+}
+
+impl Grid {
+    /// Constants are matrices of `shape[0]` rows.
+    fn of(shape: &[usize]) -> Grid {
+        Grid { rows: shape.first().copied().unwrap_or(1), columns: shape.iter().skip(1).product() }
+    }
+
+    fn len(self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// How far apart neighbours above each other may lie in a row: rows of kernels, and of square pictures.
+fn pitches(shape: &[usize]) -> Vec<usize> {
+    let columns: usize = shape.iter().skip(1).product();
+    let mut pitches = vec![0];
+    if let [_, _, spatial @ ..] = shape
+        && let Some(&width) = spatial.last()
+    {
+        pitches.extend([width, spatial.iter().product()]);
+    } else if columns.isqrt().pow(2) == columns {
+        pitches.push(columns.isqrt());
+    }
+    pitches.retain(|&pitch| pitch != 1 && pitch < columns);
+    pitches.dedup();
+    pitches
+}
+
+/// Appends an ascending set of numbers below the length of the grid.
+fn write_set(set: &[usize], grid: Grid, pitches: &[usize], out: &mut Vec<u8>) -> Part {
+    let universe = grid.len();
     let mut distances = Vec::with_capacity(set.len());
     let mut mask = vec![0u8; universe.div_ceil(8)];
     let mut next = 0;
@@ -120,64 +158,103 @@ fn write_set(set: &[usize], universe: usize, out: &mut Vec<u8>) -> Part {
     part.bytes += head;
     part.overhead_bytes += head;
     part.packed_bytes = mask.len();
+    if universe <= mask::MAX_BITS {
+        let coded = pitches.iter().map(|&pitch| mask::encode(set, grid.rows, grid.columns, pitch));
+        let smallest = coded.min_by_key(Vec::len).filter(|coded| coded.len() + 1 < part.bytes);
+        if let Some(coded) = smallest {
+            out.truncate(start);
+            out.push(CONTEXT);
+            out.extend_from_slice(&coded);
+            part.coders = vec!["context"];
+            part.bytes = 1 + coded.len();
+            part.overhead_bytes = part.bytes.min(4);
+        }
+    }
     part
 }
 
 /// A set of numbers whose stream is parsed.
 pub(super) struct Set<'a> {
-    universe: usize,
-    is_mask: bool,
-    stream: Stream<'a>,
+    grid: Grid,
+    kind: SetKind<'a>,
+}
+
+enum SetKind<'a> {
+    Distances(Stream<'a>),
+    Mask(Stream<'a>),
+    Context(Coded<'a>),
 }
 
 impl<'a> Set<'a> {
-    fn parse(cursor: &mut Cursor<'a>, universe: usize, budget: &mut Budget) -> Result<Set<'a>, PackError> {
-        let is_mask = match cursor.byte()? {
-            DISTANCES => false,
-            MASK => true,
+    fn parse(cursor: &mut Cursor<'a>, grid: Grid, budget: &mut Budget) -> Result<Set<'a>, PackError> {
+        let universe = grid.len();
+        let kind = match cursor.byte()? {
+            DISTANCES => {
+                // Every distance leads at least one further.
+                let len = cursor.varint()?;
+                if len > universe {
+                    return Err(damaged(format!("{len} distances within {universe}")));
+                }
+                budget.spend(len)?;
+                SetKind::Distances(Stream::parse(cursor, 256, len)?)
+            }
+            MASK => {
+                let len = universe.div_ceil(8);
+                budget.spend(len)?;
+                SetKind::Mask(Stream::parse(cursor, 256, len)?)
+            }
+            CONTEXT if universe <= mask::MAX_BITS => {
+                budget.spend(universe)?;
+                SetKind::Context(Coded::parse(cursor)?)
+            }
             _ => return Err(damaged("positions are of no known kind")),
         };
-        // Every distance leads at least one further.
-        let len = if is_mask { universe.div_ceil(8) } else { cursor.varint()? };
-        if len > universe {
-            return Err(damaged(format!("{len} distances within {universe}")));
+        Ok(Set { grid, kind })
+    }
+
+    fn stream(&mut self) -> Option<&mut Stream<'a>> {
+        match &mut self.kind {
+            SetKind::Distances(stream) | SetKind::Mask(stream) => Some(stream),
+            SetKind::Context(_) => None,
         }
-        budget.spend(len)?;
-        Ok(Set { universe, is_mask, stream: Stream::parse(cursor, 256, len)? })
     }
 
     /// Calls `f` with every member, ascending.
     fn for_each(&self, mut f: impl FnMut(usize)) -> Result<(), PackError> {
-        let symbols = self.stream.bytes();
-        if self.is_mask {
-            for (i, &byte) in symbols.iter().enumerate() {
-                (0..8).filter(|bit| byte >> bit & 1 == 1).for_each(|bit| f(8 * i + bit));
-            }
-            return Ok(());
-        }
-        let mut next = 0;
-        for &symbol in symbols.iter() {
-            next += usize::from(symbol);
-            if symbol < 255 {
-                if next >= self.universe {
-                    return Err(damaged("distances lead beyond the shape"));
+        match &self.kind {
+            SetKind::Mask(stream) => {
+                for (i, &byte) in stream.bytes().iter().enumerate() {
+                    (0..8).filter(|bit| byte >> bit & 1 == 1).for_each(|bit| f(8 * i + bit));
                 }
-                f(next);
-                next += 1;
             }
+            SetKind::Distances(stream) => {
+                let mut next = 0;
+                for &symbol in stream.bytes().iter() {
+                    next += usize::from(symbol);
+                    if symbol < 255 {
+                        if next >= self.grid.len() {
+                            return Err(damaged("distances lead beyond the shape"));
+                        }
+                        f(next);
+                        next += 1;
+                    }
+                }
+            }
+            SetKind::Context(coded) => coded.decode(self.grid.rows, self.grid.columns)?.into_iter().for_each(f),
         }
         Ok(())
     }
 
     fn into_mask(self) -> Result<Packed, PackError> {
-        let mask = if self.is_mask {
-            self.stream.bytes().into_owned()
+        let universe = self.grid.len();
+        let mask = if let SetKind::Mask(stream) = &self.kind {
+            stream.bytes().into_owned()
         } else {
-            let mut mask = vec![0u8; self.universe.div_ceil(8)];
+            let mut mask = vec![0u8; universe.div_ceil(8)];
             self.for_each(|at| mask[at / 8] |= 1 << (at % 8))?;
             mask
         };
-        Packed::from_bytes(1, self.universe, mask).map_err(|e| damaged(e.to_string()))
+        Packed::from_bytes(1, universe, mask).map_err(|e| damaged(e.to_string()))
     }
 }
 
@@ -185,13 +262,14 @@ impl<'a> Set<'a> {
 pub(super) fn write_pattern(pattern: &Pattern, shape: &[usize], out: &mut Vec<u8>) -> Part {
     match pattern {
         Pattern::Bitmap(_) | Pattern::Csr { .. } => {
-            let mut part = write_set(&pattern.positions(shape), shape.iter().product(), out);
+            let mut part = write_set(&pattern.positions(shape), Grid::of(shape), &pitches(shape), out);
             part.packed_bytes = pattern.stored_bytes();
             part
         }
-        Pattern::Block { mask, .. } => {
+        Pattern::Block { mask, rows, columns } => {
             let set: Vec<usize> = mask.iter().enumerate().filter(|&(_, bit)| bit == 1).map(|(i, _)| i).collect();
-            write_set(&set, mask.len(), out)
+            let grid = blocks(shape, *rows, *columns).expect("the blocks of a pattern are not empty");
+            write_set(&set, grid, &[0], out)
         }
         Pattern::Relative(distances) => write_codes(distances, 1 << distances.bits(), out),
         Pattern::NofM { n, m, positions } => match combinations(*n, *m) {
@@ -222,12 +300,11 @@ impl<'a> Positions<'a> {
         kept: usize,
         budget: &mut Budget,
     ) -> Result<Positions<'a>, PackError> {
-        let len: usize = shape.iter().product();
         Ok(match *form {
-            PatternForm::Bitmap | PatternForm::Csr => Positions::Set(Set::parse(cursor, len, budget)?),
+            PatternForm::Bitmap | PatternForm::Csr => Positions::Set(Set::parse(cursor, Grid::of(shape), budget)?),
             PatternForm::Block(rows, columns) => {
-                let universe = blocks(shape, rows, columns)?;
-                Positions::Set(Set::parse(cursor, universe, budget)?)
+                let grid = blocks(shape, rows, columns)?;
+                Positions::Set(Set::parse(cursor, grid, budget)?)
             }
             PatternForm::Relative(bits @ 1..=16) => Positions::Codes(Codes::parse(cursor, 1 << bits, kept, budget)?),
             PatternForm::NofM(n, m) if 1 <= n && n <= m && m <= 1 << 16 => Positions::Codes(match combinations(n, m) {
@@ -240,7 +317,7 @@ impl<'a> Positions<'a> {
 
     pub(super) fn stream(&mut self) -> Option<&mut Stream<'a>> {
         match self {
-            Positions::Set(set) => Some(&mut set.stream),
+            Positions::Set(set) => set.stream(),
             Positions::Codes(codes) => codes.stream(),
         }
     }
@@ -274,13 +351,13 @@ impl<'a> Positions<'a> {
     }
 }
 
-fn blocks(shape: &[usize], rows: usize, columns: usize) -> Result<usize, PackError> {
+fn blocks(shape: &[usize], rows: usize, columns: usize) -> Result<Grid, PackError> {
     let height = shape.first().copied().unwrap_or(1);
     let width: usize = shape.iter().skip(1).product();
     if rows == 0 || columns == 0 {
         return Err(damaged("blocks are empty"));
     }
-    Ok(height.div_ceil(rows) * width.div_ceil(columns))
+    Ok(Grid { rows: height.div_ceil(rows), columns: width.div_ceil(columns) })
 }
 
 /// How many ways there are to keep `n` of `m`, if a stream can have as many symbols.

@@ -47,6 +47,7 @@ mod codes;
 mod cursor;
 mod elements;
 pub mod entropy;
+mod mask;
 mod parallel;
 mod payload;
 mod read;

@@ -6,15 +6,21 @@
 //! | clustered | varint k, codebook of k elements, codes below k |
 //! | quantized | scales, zero points, codes below 2^bits |
 //! | sparse | varint kept, positions, and the payload of that many elements |
+//!
+//! Where a mask of all elements that are not zero takes fewer bytes than the pattern of a sparse constant, which
+//! may keep zeros to bridge long distances, the payload is that of the mask, and the message says which
+//! encoding the constant has in memory. Encodings are canonical, so the same constant comes back.
 
 use optc_ir::constant::{Encoding, Form, PatternForm, QuantParams};
 use optc_ir::types::MAX_ELEMENTS;
 use optc_ir::{Constant, DType, Data};
+use prost::Message;
 
 use super::codes::{Codes, Positions, write_codes, write_pattern};
 use super::cursor::{Cursor, put_varint};
 use super::elements::{self, Elements};
 use super::entropy::{Job, Stream};
+use super::mask;
 use super::report::ConstantReport;
 use super::{Budget, PackError, damaged, schema};
 
@@ -32,6 +38,33 @@ const RAW_SECTION: usize = 4096;
 
 /// Writes a constant; the caller chooses the section and the name in the report.
 pub(super) fn write(constant: &Constant) -> Written {
+    let as_kept = write_encoding(constant);
+    let form = constant.form();
+    let Some(mut by_mask) = masked(constant, &form).map(|masked| write_encoding(&masked)) else { return as_kept };
+    let kept = form_message(&form);
+    if by_mask.payload.len() + kept.encoded_len() + 2 >= as_kept.payload.len() {
+        return as_kept;
+    }
+    by_mask.message.kept = Some(kept);
+    // What the constant would take otherwise is what the encoding it is kept in would take.
+    let (report, other) = (&mut by_mask.report, &as_kept.report);
+    (report.form, report.packed_bytes) = (other.form.clone(), other.packed_bytes);
+    for (part, other) in [(&mut report.positions, &other.positions), (&mut report.codes, &other.codes)] {
+        (part.packed_bytes, part.huffman_bytes) = (other.packed_bytes, other.huffman_bytes);
+    }
+    by_mask
+}
+
+/// The same elements with a mask in place of another pattern, if that may be smaller.
+fn masked(constant: &Constant, form: &Form) -> Option<Constant> {
+    let Form::Sparse(PatternForm::Relative(_), values) = form else { return None };
+    if constant.len() > mask::MAX_BITS || !matches!(**values, Form::Dense | Form::Clustered) {
+        return None;
+    }
+    Constant::encode(&constant.decode(), &Form::Sparse(PatternForm::Bitmap, values.clone())).ok()
+}
+
+fn write_encoding(constant: &Constant) -> Written {
     let form = constant.form();
     let mut message = schema::Constant {
         dtype: dtype_number(constant.dtype()),
@@ -39,6 +72,7 @@ pub(super) fn write(constant: &Constant) -> Written {
         form: Some(form_message(&form)),
         section: 0,
         raw: false,
+        kept: None,
     };
     let mut report = ConstantReport {
         form: format!("{form:#}"),
@@ -101,6 +135,7 @@ pub(super) struct Pending<'a> {
     dtype: DType,
     positions: Option<(PatternForm, Positions<'a>)>,
     values: Values<'a>,
+    kept: Option<Form>,
 }
 
 enum Values<'a> {
@@ -124,7 +159,7 @@ impl<'a> Pending<'a> {
         if message.raw {
             let values = Values::Dense(Elements::raw(cursor.take(dtype.bytes(len))?, dtype, len));
             return match form.kind {
-                DENSE => Ok(Pending { shape, dtype, positions: None, values }),
+                DENSE => Ok(Pending { shape, dtype, positions: None, values, kept: None }),
                 _ => Err(damaged("raw elements are dense")),
             };
         }
@@ -143,7 +178,8 @@ impl<'a> Pending<'a> {
             _ => (None, len, form.clone()),
         };
         let values = Values::parse(&form, cursor, dtype, &shape, count, budget)?;
-        Ok(Pending { shape, dtype, positions, values })
+        let kept = message.kept.as_ref().map(kept_form).transpose()?;
+        Ok(Pending { shape, dtype, positions, values, kept })
     }
 
     /// What there is to decode.
@@ -175,7 +211,12 @@ impl<'a> Pending<'a> {
                 Encoding::Sparse { pattern, values: Box::new(values) }
             }
         };
-        Constant::new(self.shape, self.dtype, encoding).map_err(|e| damaged(e.to_string()))
+        let constant = Constant::new(self.shape, self.dtype, encoding);
+        let constant = match (constant, self.kept) {
+            (Ok(constant), Some(form)) => Constant::encode(&constant.decode(), &form),
+            (constant, _) => constant,
+        };
+        constant.map_err(|e| damaged(e.to_string()))
     }
 }
 
@@ -253,6 +294,19 @@ fn form_message(form: &Form) -> schema::Form {
             let values = (**values != Form::Dense).then(|| Box::new(form_message(values)));
             schema::Form { kind: SPARSE, bits, pattern, sizes, values, ..schema::Form::default() }
         }
+    }
+}
+
+/// The encoding in memory that a message speaks of: sparse, its values dense or clustered.
+fn kept_form(form: &schema::Form) -> Result<Form, PackError> {
+    let values = match form.values.as_deref().map_or(DENSE, |values| values.kind) {
+        DENSE => Form::Dense,
+        CLUSTERED => Form::Clustered,
+        _ => return Err(damaged("an encoding in memory is of no known kind")),
+    };
+    match form.kind {
+        SPARSE => Ok(Form::Sparse(pattern_form(form)?, Box::new(values))),
+        _ => Err(damaged("an encoding in memory is not sparse")),
     }
 }
 

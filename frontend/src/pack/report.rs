@@ -51,7 +51,8 @@ pub struct ConstantReport {
 /// The symbols of one part of a constant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
-    /// The coders of its streams, each once: `ans`, `huffman`, `packed`, `repeated`; `raw` if there is none.
+    /// The coders of its streams, each once: `ans`, `huffman`, `packed`, `repeated`, `context`; `raw` if there
+    /// is none.
     pub coders: Vec<&'static str>,
     /// Bytes in the file.
     pub bytes: usize,

@@ -107,6 +107,9 @@ pub(super) struct Constant {
     /// Whether the section is nothing but the elements, little-endian.
     #[prost(bool, tag = "5")]
     pub(super) raw: bool,
+    /// The encoding in memory, if it is not that of the payload.
+    #[prost(message, optional, tag = "6")]
+    pub(super) kept: Option<Form>,
 }
 
 /// An encoding without its payload.

@@ -47,6 +47,7 @@ pub fn layers(graph: &Graph, cost: &Cost, coded: Option<&CodedBytes>) -> Vec<Lay
             encoding: largest.map(|c| encoding_name(c.encoding())).unwrap_or_default(),
             bits_per_weight: (layer.params > 0).then(|| bits / layer.params as f64),
             entropy_bits,
+            energy_pj: layer.energy_pj,
             coded_bytes,
             params_before: None,
             stored_bytes_before: None,

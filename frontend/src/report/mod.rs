@@ -5,6 +5,8 @@
 
 mod build;
 mod json;
+pub(crate) mod plot;
+mod storage;
 pub mod table;
 mod text;
 
@@ -13,6 +15,7 @@ use serde::{Serialize, Serializer};
 
 pub use build::{CodedBytes, coded_bytes, compile_layers, encodings, layers, skipped, summarize_passes};
 pub use json::to_json;
+pub use storage::{StorageRow, storage, storage_table};
 pub(crate) use text::distance_table;
 pub use text::{bytes, compile_report, count, energy, layer_table, percent};
 
@@ -58,6 +61,8 @@ pub struct CompileReport {
     pub layers: Vec<Layer>,
     /// The constants of the result by encoding.
     pub encodings: Vec<EncodingRow>,
+    /// What each constant takes in the `.optc`, if one was made.
+    pub storage: Vec<StorageRow>,
     /// What passes declined to do, and why, most frequent first.
     pub skipped: Vec<SkippedRow>,
     /// What the passes' checks found, if they were asked for.
@@ -176,6 +181,8 @@ pub struct Layer {
     pub bits_per_weight: Option<f64>,
     /// The empirical entropy of its constants: `Σ n·log₂(N/n)` over distinct values.
     pub entropy_bits: f64,
+    /// Estimated energy of one run, in pJ at 45 nm.
+    pub energy_pj: f64,
     /// Bytes of its constants as written to the `.optc`.
     pub coded_bytes: Option<u64>,
     /// Parameters of the layer of this name before compiling.

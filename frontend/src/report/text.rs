@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Align, Style, Table};
-use super::{CompileReport, Layer, Measured, OutputDistance};
+use super::{CompileReport, Layer, Measured, OutputDistance, storage_table};
 
 /// Layers listed before the smallest are summed up in one row.
 const MAX_LAYERS: usize = 24;
@@ -87,6 +87,10 @@ pub fn compile_report(report: &CompileReport, style: Style, all: bool) -> String
     if !report.encodings.is_empty() {
         heading(&mut out, "Bytes by encoding");
         push(&mut out, &encoding_table(report, style));
+    }
+    if all && !report.storage.is_empty() {
+        heading(&mut out, "Constants in the .optc");
+        push(&mut out, &storage_table(&report.storage, style));
     }
     heading(&mut out, "Passes");
     push(&mut out, &pass_table(report, style, all));
@@ -198,6 +202,8 @@ pub fn layer_table(layers: &[Layer], style: Style, all: bool) -> String {
         column(after, Align::Right, 5, &|l| size(Some(l.stored_bytes))),
         column("in .optc", Align::Right, 1, &|l| l.coded_bytes.map(bytes).unwrap_or_default()),
         column("bits/weight", Align::Right, 4, &|l| l.bits_per_weight.map(|b| format!("{b:.2}")).unwrap_or_default()),
+        // Beside what passes changed there is no room for it; the total is in the summary.
+        column("energy", Align::Right, 6, &|l| if compiled { String::new() } else { energy(l.energy_pj) }),
         column("encoding", Align::Left, 3, &|l| l.encoding.clone()),
     ];
     columns.retain(|column| column.cells.iter().any(|cell| !cell.is_empty()));
@@ -263,6 +269,7 @@ fn sum(layers: &[&Layer]) -> Layer {
         sum.params += layer.params;
         sum.nonzero += layer.nonzero;
         sum.macs = sum.macs.saturating_add(layer.macs);
+        sum.energy_pj += layer.energy_pj;
         sum.stored_bytes += layer.stored_bytes;
         sum.coded_bytes = add(sum.coded_bytes, layer.coded_bytes);
         sum.stored_bytes_before = add(sum.stored_bytes_before, layer.stored_bytes_before);

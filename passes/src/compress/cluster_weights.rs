@@ -15,6 +15,8 @@
 //! the graph as it came: `agreement` is the least share of equal top-1 classes, `drift` the largest relative
 //! error.
 //!
+//! With `biases` and `k` or `bits`, what shares values are the biases of each convolution and linear layer instead.
+//!
 //! **Applies to** floating-point constants of rank 2 and more that are used as data: convolutions, matrix
 //! products, recurrent layers, embedding tables, and other large constants. Zeros stay zeros. A layer
 //! that already shares few values, or holds infinities, is left alone, as is one whose table would
@@ -29,7 +31,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::bounded::Bounds;
 use super::kmeans::{self, Init, Sorted};
-use super::weights::{Weight, weights};
+use super::weights::{Weight, biases, weights};
 use crate::error::{OptionError, PassError};
 use crate::options::{Options, Written};
 use crate::pass::{Effect, Pass, PassCx};
@@ -47,7 +49,7 @@ pub struct ClusterWeights {
 #[derive(Clone, Debug, PartialEq)]
 enum Mode {
     /// This many values a layer.
-    Fixed { k: usize, init: Init },
+    Fixed { k: usize, init: Init, biases: bool },
     /// As few bits as error bounds allow.
     Bounded(Bounds),
 }
@@ -59,7 +61,7 @@ impl Default for ClusterWeights {
 }
 
 impl ClusterWeights {
-    /// Reads `k` or `bits`, with `init`; or `bound`, `ratio`, `limit`, `max-k`, `agreement`, `drift` and
+    /// Reads `k` or `bits`, with `init` and `biases`; or `bound`, `ratio`, `limit`, `max-k`, `agreement`, `drift` and
     /// `samples`; `only` and `protect`.
     ///
     /// # Errors
@@ -69,8 +71,10 @@ impl ClusterWeights {
         let bits: Option<usize> = options.take_within("bits", 1, 12)?;
         let inits = INITS.map(|init| (init_word(init), init));
         let init = options.take_word("init", &inits)?;
+        let biases: Option<bool> = options.take("biases")?;
         let bounds = Bounds::from_options(options)?;
         let selection = options.take_selection()?;
+        let fixed = |k| Mode::Fixed { k, init: init.unwrap_or(Init::Linear), biases: biases.unwrap_or(false) };
         let mode = match (k, bits, bounds) {
             (Some(_), Some(_), _) => return Err(options.invalid("bits", "says the same as k; give one of them")),
             (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
@@ -81,8 +85,11 @@ impl ClusterWeights {
             (None, None, _) if init.is_some() => {
                 return Err(options.invalid("init", "starts k-means; give k or bits too"));
             }
-            (Some(k), None, None) => Mode::Fixed { k, init: init.unwrap_or(Init::Linear) },
-            (None, Some(bits), None) => Mode::Fixed { k: 1 << bits, init: init.unwrap_or(Init::Linear) },
+            (None, None, _) if biases.is_some() => {
+                return Err(options.invalid("biases", "goes with a number of values; give k or bits too"));
+            }
+            (Some(k), None, None) => fixed(k),
+            (None, Some(bits), None) => fixed(1 << bits),
             (None, None, bounds) => Mode::Bounded(bounds.unwrap_or_default()),
         };
         Ok(ClusterWeights { mode, selection })
@@ -111,16 +118,20 @@ impl Pass for ClusterWeights {
 
     fn options(&self) -> String {
         let written = match &self.mode {
-            Mode::Fixed { k, init } => {
-                Written::default().value("k", &k.to_value()).word("init", init_word(*init), init_word(Init::Linear))
-            }
+            Mode::Fixed { k, init, biases } => Written::default()
+                .value("k", &k.to_value())
+                .word("init", init_word(*init), init_word(Init::Linear))
+                .option("biases", biases, &false),
             Mode::Bounded(bounds) => bounds.written(),
         };
         written.selection(&self.selection).finish()
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        let mut found = weights(graph);
+        let mut found = match self.mode {
+            Mode::Fixed { biases: true, .. } => biases(graph),
+            _ => weights(graph),
+        };
         found.retain(|weight| {
             let selected = weight.selected(graph, &self.selection);
             let coded = matches!(weight.constant.encoding(), Encoding::Quantized { .. });
@@ -134,7 +145,7 @@ impl Pass for ClusterWeights {
             selected && !coded && finite
         });
         match &self.mode {
-            Mode::Fixed { k, init } => fixed(graph, cx, &found, *k, *init),
+            Mode::Fixed { k, init, .. } => fixed(graph, cx, &found, *k, *init),
             Mode::Bounded(bounds) => bounds.run(graph, cx, &found)?,
         }
         Ok(())

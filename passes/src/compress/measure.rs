@@ -8,6 +8,16 @@ use crate::error::PassError;
 /// Samples run at once where the graph leaves that open.
 const BATCH: usize = 8;
 
+/// The first samples, at most `samples`, in batches that the graph takes.
+pub(super) fn batches(graph: &Graph, data: &dyn Dataset, samples: usize) -> Vec<std::ops::Range<usize>> {
+    let first = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first()?.fixed());
+    let size = first.unwrap_or(BATCH).max(1);
+    let samples = data.len().min(samples.max(size));
+    // A graph made for a number of samples takes no fewer.
+    let whole = if first.is_some() { samples / size * size } else { samples };
+    (0..whole).step_by(size).map(|at| at..(at + size).min(whole)).collect()
+}
+
 /// How far results moved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drift {
@@ -33,12 +43,7 @@ impl<'a> Yardstick<'a> {
         data: &'a dyn Dataset,
         samples: usize,
     ) -> Result<Yardstick<'a>, PassError> {
-        let first = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first()?.fixed());
-        let size = first.unwrap_or(BATCH).max(1);
-        let samples = data.len().min(samples.max(size));
-        // A graph made for a number of samples takes no fewer.
-        let whole = if first.is_some() { samples / size * size } else { samples };
-        let batches: Vec<_> = (0..whole).step_by(size).map(|at| at..(at + size).min(whole)).collect();
+        let batches = batches(graph, data, samples);
         let mut yardstick = Yardstick { data, batches, results: Vec::new() };
         let mut executable = backend.compile(graph)?;
         yardstick.results = yardstick.run(&mut *executable)?;

@@ -2,39 +2,45 @@
 //!
 //! | option | what it decides |
 //! |---|---|
-//! | `criterion` | what importance is: `l1` (Li et al. 2017), `l2`, `geometric-median`, `bn-scale`, `random` |
+//! | `criterion` | what importance is: `l1` (Li et al. 2017), `l2`, `geometric-median`, `bn-scale`, `activation`, `apoz`, `random` |
 //! | `ratio` | the fraction of channels removed |
+//! | `ratios` | other fractions for some layers: `[[conv1, 0.3], [re:^/head/, 0]]`; the first that matches counts |
 //! | `macs`, `params` | instead: the fraction of multiply-accumulates or parameters that may stay |
 //! | `scope` | what the fraction is of: each group of channels (`layer`), all channels, compared by scores relative to the mean of their group (`global`), or all groups of like layers (`isomorphic`) |
-//! | `greedy` | layer by layer, leaving out the weights of channels removed before |
+//! | `greedy` | layer by layer, leaving out the weights of channels removed before (Li et al. 2017, section 3.2) |
 //! | `consumers` | whether the weights that read a channel count, too |
 //! | `round-to` | the channels left of a group are a multiple of this |
+//! | `samples` | the most samples that `activation` and `apoz` are measured on |
 //!
 //! A channel is a unit of [`ChannelGroups`]: the channels of all layers of a residual stage, a head with its
 //! queries, keys and values. A fraction `p` of the channels is about `1 − (1 − p)²` of the weights. Of equal
 //! scores the one that comes first goes first. No group and no axis is emptied. Of heads and the places within
-//! them only heads go, and of the parts of a grouped convolution whole ones.
+//! them only heads go. Of a convolution by groups whole groups go, or as many channels of every group, whichever
+//! there are more of; of each group those that matter least, wherever they are.
 //!
 //! **Applies to** groups whose channels are made by constant floating-point weights. What blocks others is said,
 //! with the node that does.
 //!
 //! Lossy: the function changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use optc_ir::op::Attr;
+use optc_ir::op::{Attr, AttrValue};
 use optc_ir::{Graph, NodeId};
 
-use super::importance::{Criterion, scores};
+use super::importance::{Criterion, Scorer};
 use crate::analysis::Cost;
-use crate::analysis::channels::{ChannelGroups, Group, UnitId, remove, unshare};
+use crate::analysis::channels::{Alignment, ChannelGroups, Group, UnitId, remove, unshare};
 use crate::error::{OptionError, PassError};
 use crate::options::{Options, Written};
 use crate::pass::{Analysis, Effect, Pass, PassCx};
-use crate::selector::Selection;
+use crate::selector::{Selection, Selector};
 
 /// The fraction of channels removed unless told otherwise.
 const RATIO: f64 = 0.5;
+
+/// Samples measured on unless told otherwise.
+pub(super) const SAMPLES: usize = 64;
 
 /// Halvings of the interval in which the ratio for a target lies.
 const MAX_ROUNDS: usize = 10;
@@ -44,10 +50,12 @@ const MAX_ROUNDS: usize = 10;
 pub struct PruneFilters {
     criterion: Criterion,
     goal: Goal,
+    ratios: Vec<(Selector, f64)>,
     scope: Scope,
     greedy: bool,
     consumers: bool,
     round_to: usize,
+    samples: Option<usize>,
     selection: Selection,
 }
 
@@ -90,12 +98,14 @@ impl PruneFilters {
     pub fn from_options(options: &mut Options) -> Result<PruneFilters, OptionError> {
         let criterion = options.take_word("criterion", &Criterion::WORDS)?.unwrap_or_default();
         let ratio = options.take_within("ratio", 0.0, 1.0)?;
+        let ratios = ratios(options)?;
         let macs = options.take_within("macs", 0.0, 1.0)?;
         let params = options.take_within("params", 0.0, 1.0)?;
         let scope = options.take_word("scope", &SCOPES)?.unwrap_or_default();
         let greedy = options.take_or("greedy", false)?;
         let consumers = options.take_or("consumers", false)?;
         let round_to = options.take_within("round-to", 1, 1 << 16)?.unwrap_or(1);
+        let samples = options.take_within("samples", 1, usize::MAX)?;
         let selection = options.take_selection()?;
         let goal = match (ratio, macs, params) {
             (ratio, None, None) => Goal::Ratio(ratio.unwrap_or(RATIO)),
@@ -106,19 +116,30 @@ impl PruneFilters {
         if greedy && scope != Scope::Layer {
             return Err(options.invalid("greedy", "goes layer by layer: it needs scope=layer"));
         }
-        Ok(PruneFilters { criterion, goal, scope, greedy, consumers, round_to, selection })
+        if (greedy || consumers) && !criterion.is_of_weights() {
+            let key = if greedy { "greedy" } else { "consumers" };
+            return Err(options.invalid(key, "is about scores made of weights: l1, l2 or geometric-median"));
+        }
+        if samples.is_some() && !criterion.is_measured() {
+            return Err(options.invalid("samples", "is about scores from data: activation or apoz"));
+        }
+        if !ratios.is_empty() && (scope != Scope::Layer || !matches!(goal, Goal::Ratio(_))) {
+            return Err(options.invalid("ratios", "are of single layers: they need scope=layer and no target"));
+        }
+        Ok(PruneFilters { criterion, goal, ratios, scope, greedy, consumers, round_to, samples, selection })
     }
 
     /// Removes what the options say, under the name of the pass that asks.
     pub(super) fn prune(&self, name: &'static str, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
         let mut work = graph.clone();
         unshare(&mut work);
-        let groups = ChannelGroups::of(&work);
+        let groups = self.groups(name, &work, cx)?;
         let fail = |message: String| PassError::Graph { pass: name, message };
-        let eligible = self.eligible(&work, &groups, cx);
+        let scorer = self.scorer(name, &work, &groups, cx)?;
+        let eligible = self.eligible(&work, &groups, &scorer, cx);
         let chosen = match self.goal {
-            Goal::Ratio(ratio) => self.choose(&work, &groups, &eligible, ratio, cx.seed),
-            Goal::Macs(_) | Goal::Params(_) => self.search(&work, &groups, &eligible, cx).map_err(fail)?,
+            Goal::Ratio(ratio) => self.choose(&work, &groups, &eligible, ratio, &scorer),
+            Goal::Macs(_) | Goal::Params(_) => self.search(&work, &groups, &eligible, &scorer, cx).map_err(fail)?,
         };
         report(&work, &groups, &eligible, &chosen, cx);
         if !chosen.is_empty() {
@@ -128,11 +149,40 @@ impl PruneFilters {
         Ok(())
     }
 
+    /// The groups of a graph, with the channels of convolutions by groups in the order of their scores.
+    pub(super) fn groups(
+        &self,
+        name: &'static str,
+        graph: &Graph,
+        cx: &PassCx<'_>,
+    ) -> Result<ChannelGroups, PassError> {
+        let by_place = ChannelGroups::of(graph);
+        let score = |free: &ChannelGroups| Ok(self.scorer(name, graph, free, cx)?.scores(&vec![false; free.len()]));
+        let alignment = Alignment::by::<PassError>(graph, &by_place, score)?;
+        Ok(if alignment.is_empty() { by_place } else { ChannelGroups::aligned(graph, &alignment) })
+    }
+
+    pub(super) fn scorer<'a>(
+        &self,
+        name: &'static str,
+        graph: &'a Graph,
+        groups: &'a ChannelGroups,
+        cx: &PassCx<'_>,
+    ) -> Result<Scorer<'a>, PassError> {
+        let ranking = (self.criterion, self.consumers);
+        Scorer::new(name, (graph, groups), ranking, self.samples.unwrap_or(SAMPLES), cx)
+    }
+
     /// The groups that may be pruned. Says why others may not.
-    fn eligible(&self, graph: &Graph, groups: &ChannelGroups, cx: &mut PassCx<'_>) -> Vec<usize> {
-        let none = vec![false; groups.len()];
-        let measured = scores(graph, groups, self.criterion, self.consumers, &none, cx.seed);
-        let inner = inner(graph, groups);
+    pub(super) fn eligible(
+        &self,
+        graph: &Graph,
+        groups: &ChannelGroups,
+        scorer: &Scorer<'_>,
+        cx: &mut PassCx<'_>,
+    ) -> Vec<usize> {
+        let measured = scorer.scores(&vec![false; groups.len()]);
+        let instead = groups.instead(graph);
         let mut eligible = Vec::new();
         for (i, group) in groups.groups.iter().enumerate() {
             let Some(&(made, slot, _)) = group.producers.first() else { continue };
@@ -144,7 +194,7 @@ impl PruneFilters {
                 let text = format!("{kept} of {total} channels stay: {} {}", graph.name(blocker.node), blocker.reason);
                 cx.missed(graph, made, text);
             }
-            if group.units.len() < 2 || inner.contains(&i) {
+            if group.units.len() < 2 || instead.contains_key(&i) {
                 continue;
             }
             if graph.constant_operand(made, slot).is_none() {
@@ -165,11 +215,17 @@ impl PruneFilters {
     }
 
     /// The units to remove, those that matter least first.
-    fn choose(&self, graph: &Graph, groups: &ChannelGroups, eligible: &[usize], ratio: f64, seed: u64) -> Vec<UnitId> {
+    pub(super) fn choose(
+        &self,
+        graph: &Graph,
+        groups: &ChannelGroups,
+        eligible: &[usize],
+        ratio: f64,
+        scorer: &Scorer<'_>,
+    ) -> Vec<UnitId> {
         let mut removed = vec![false; groups.len()];
         let mut chosen: Vec<UnitId> = Vec::new();
-        let rank = |removed: &[bool]| scores(graph, groups, self.criterion, self.consumers, removed, seed);
-        let mut score = rank(&removed);
+        let mut score = scorer.scores(&removed);
         let pools: Vec<Vec<usize>> = match self.scope {
             Scope::Layer => eligible.iter().map(|&group| vec![group]).collect(),
             Scope::Global => vec![eligible.to_vec()],
@@ -181,7 +237,7 @@ impl PruneFilters {
         };
         for pool in pools {
             if self.greedy && !chosen.is_empty() {
-                score = rank(&removed);
+                score = scorer.scores(&removed);
             }
             let of = |unit: UnitId| score[unit.index()].unwrap_or(0.0);
             let mut ranked: Vec<(f64, UnitId)> = Vec::new();
@@ -192,6 +248,10 @@ impl PruneFilters {
                 ranked.extend(units.iter().map(|&unit| (of(unit) / scale, unit)));
             }
             ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let ratio = match pool.as_slice() {
+                &[only] => self.ratio_of(graph, &groups.groups[only]).unwrap_or(ratio),
+                _ => ratio,
+            };
             // A ratio that was subtracted from one must not lose a channel to rounding.
             let count = (ratio * ranked.len() as f64 + 1e-9) as usize;
             let goes: Vec<UnitId> = ranked[..count].iter().map(|&(_, unit)| unit).collect();
@@ -204,6 +264,12 @@ impl PruneFilters {
             }
         }
         groups.spare(&chosen)
+    }
+
+    /// The fraction that was given for a group alone.
+    fn ratio_of(&self, graph: &Graph, group: &Group) -> Option<f64> {
+        let named = |s: &Selector| group.producers.iter().any(|&(node, ..)| s.matches(graph, node));
+        self.ratios.iter().find(|(selector, _)| named(selector)).map(|&(_, ratio)| ratio)
     }
 
     /// Without the last few of the units of a group, so that a multiple stays, and at least one does.
@@ -221,6 +287,7 @@ impl PruneFilters {
         graph: &Graph,
         groups: &ChannelGroups,
         eligible: &[usize],
+        scorer: &Scorer<'_>,
         cx: &PassCx<'_>,
     ) -> Result<Vec<UnitId>, String> {
         let measure = |graph: &Graph| {
@@ -234,7 +301,7 @@ impl PruneFilters {
         for round in 0..MAX_ROUNDS {
             cx.step(round, MAX_ROUNDS, "");
             let ratio = if round == 0 { 1.0 } else { (lo + hi) / 2.0 };
-            let chosen = self.choose(graph, groups, eligible, ratio, cx.seed);
+            let chosen = self.choose(graph, groups, eligible, ratio, scorer);
             let mut pruned = graph.clone();
             remove(&mut pruned, groups, &chosen).map_err(|e| e.to_string())?;
             let cost = measure(&pruned);
@@ -267,12 +334,18 @@ impl Pass for PruneFilters {
             Goal::Macs(macs) => written.value("macs", &macs.to_value()),
             Goal::Params(params) => written.value("params", &params.to_value()),
         };
+        let pair = |(selector, ratio): &(Selector, f64)| AttrValue::List(vec![selector.to_value(), ratio.to_value()]);
+        let written = match self.ratios.as_slice() {
+            [] => written,
+            ratios => written.value("ratios", &AttrValue::List(ratios.iter().map(pair).collect())),
+        };
         let scope = SCOPES.iter().find(|(_, scope)| *scope == self.scope).map_or("layer", |(word, _)| word);
         written
             .word("scope", scope, "layer")
             .option("greedy", &self.greedy, &false)
             .option("consumers", &self.consumers, &false)
             .option("round-to", &self.round_to.max(1), &1)
+            .option("samples", &self.samples.unwrap_or(SAMPLES), &SAMPLES)
             .selection(&self.selection)
             .finish()
     }
@@ -282,18 +355,27 @@ impl Pass for PruneFilters {
     }
 }
 
-/// Groups of places within heads, or within the parts of a grouped convolution. Taking a fraction of both the
-/// heads and the places would take that fraction twice, so only the outer ones compete.
-fn inner(graph: &Graph, groups: &ChannelGroups) -> BTreeSet<usize> {
-    let mut inner = BTreeSet::new();
-    for &(node, slot, axis) in groups.groups.iter().flat_map(|group| &group.producers) {
-        let Some(axis) = graph.operand(node, slot).map(|weight| &groups.axes(weight)[axis]) else { continue };
-        for i in 0..axis.len() {
-            let Some((&first, rest)) = axis.at(i).split_first() else { continue };
-            inner.extend(rest.iter().map(|&unit| groups.group_of(unit)).filter(|&of| of != groups.group_of(first)));
-        }
-    }
-    inner
+/// The option `ratios`: pairs of a selector and a fraction.
+fn ratios(options: &mut Options) -> Result<Vec<(Selector, f64)>, OptionError> {
+    const EXPECTS: &str = "must be a list of [layers, fraction]";
+    let pairs = match options.take_value("ratios") {
+        None => return Ok(Vec::new()),
+        Some(AttrValue::List(pairs)) => pairs,
+        Some(_) => return Err(options.invalid("ratios", EXPECTS)),
+    };
+    let pair = |value: AttrValue| match value {
+        AttrValue::List(pair) => match pair.as_slice() {
+            [layers, fraction] => {
+                let ratio = f64::from_value(fraction).filter(|ratio| (0.0..=1.0).contains(ratio));
+                let ratio = ratio.ok_or_else(|| options.invalid("ratios", "must be within 0 and 1"))?;
+                let selector = Selector::from_value(layers);
+                Ok((selector.map_err(|message| options.invalid("ratios", message))?, ratio))
+            }
+            _ => Err(options.invalid("ratios", EXPECTS)),
+        },
+        _ => Err(options.invalid("ratios", EXPECTS)),
+    };
+    pairs.into_iter().map(pair).collect()
 }
 
 /// What a group is like: its layers by operator and by the extents of their kernels.

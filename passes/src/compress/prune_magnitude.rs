@@ -99,49 +99,21 @@ impl PruneMagnitude {
     }
 }
 
-impl Pass for PruneMagnitude {
-    fn name(&self) -> &'static str {
-        "prune-magnitude"
+impl PruneMagnitude {
+    /// Makes this fraction of the weights of each layer zero.
+    pub(super) fn to_sparsity(fraction: f64) -> PruneMagnitude {
+        let rule = Rule::Sparsity { fraction, global: false, block: None };
+        PruneMagnitude { rule, selection: Selection::default() }
     }
 
-    fn effect(&self) -> Effect {
-        Effect::Lossy
-    }
-
-    fn options(&self) -> String {
-        let written = Written::default();
-        let written = match &self.rule {
-            Rule::Sparsity { fraction, global, block } => {
-                let scope = if *global { "global" } else { "layer" };
-                let written = written.option("sparsity", fraction, &SPARSITY).word("scope", scope, "layer");
-                match block {
-                    Some((r, c)) => written.value("block", &AttrValue::List(vec![r.to_value(), c.to_value()])),
-                    None => written,
-                }
-            }
-            Rule::Threshold(t) => written.value("threshold", &t.to_value()),
-            Rule::Deviations(q) => written.value("q", &q.to_value()),
-            Rule::NofM { n, m } => written.value("n", &n.to_value()).value("m", &m.to_value()),
-        };
-        written.selection(&self.selection).finish()
-    }
-
-    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
-        let mut found = weights(graph);
-        found.retain(|weight| {
-            let selected = matches!(weight.role, Role::Product(_)) && weight.selected(graph, &self.selection);
-            let number = !selected || !weight.values().iter().any(|x| x.is_nan());
-            if !number {
-                cx.missed(graph, weight.layer(), "a weight is not a number");
-            }
-            selected && number
-        });
+    /// Prunes these weights of a graph, none of which is NaN.
+    pub(super) fn zero(&self, graph: &mut Graph, found: &[Weight], cx: &mut PassCx<'_>) {
         let global = match self.rule {
-            Rule::Sparsity { fraction, global: true, block } => Some(global_cut(&found, fraction, block)),
+            Rule::Sparsity { fraction, global: true, block } => Some(global_cut(found, fraction, block)),
             _ => None,
         };
         let mut ties = global.map_or(0, |cut| cut.ties);
-        for weight in &found {
+        for weight in found {
             let values = weight.values();
             let mut keep: Vec<bool> = values.iter().map(|&x| x != 0.0).collect();
             let before = keep.iter().filter(|&&kept| kept).count();
@@ -174,8 +146,55 @@ impl Pass for PruneMagnitude {
                 cx.missed(graph, weight.layer(), format_args!("no more than the {} zeros there are", total - before));
             }
         }
+    }
+}
+
+impl Pass for PruneMagnitude {
+    fn name(&self) -> &'static str {
+        "prune-magnitude"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Lossy
+    }
+
+    fn options(&self) -> String {
+        let written = Written::default();
+        let written = match &self.rule {
+            Rule::Sparsity { fraction, global, block } => {
+                let scope = if *global { "global" } else { "layer" };
+                let written = written.option("sparsity", fraction, &SPARSITY).word("scope", scope, "layer");
+                match block {
+                    Some((r, c)) => written.value("block", &AttrValue::List(vec![r.to_value(), c.to_value()])),
+                    None => written,
+                }
+            }
+            Rule::Threshold(t) => written.value("threshold", &t.to_value()),
+            Rule::Deviations(q) => written.value("q", &q.to_value()),
+            Rule::NofM { n, m } => written.value("n", &n.to_value()).value("m", &m.to_value()),
+        };
+        written.selection(&self.selection).finish()
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<(), PassError> {
+        let mut found = prunable(graph, &self.selection);
+        found.retain(|weight| {
+            let number = !weight.values().iter().any(|x| x.is_nan());
+            if !number {
+                cx.missed(graph, weight.layer(), "a weight is not a number");
+            }
+            number
+        });
+        self.zero(graph, &found, cx);
         Ok(())
     }
+}
+
+/// The weights of the layers selected.
+pub(super) fn prunable(graph: &Graph, selection: &Selection) -> Vec<Weight> {
+    let mut found = weights(graph);
+    found.retain(|weight| matches!(weight.role, Role::Product(_)) && weight.selected(graph, selection));
+    found
 }
 
 /// The matrix `[shape[0], rest]` in blocks whose weights live or die together; those at the edges are

@@ -104,6 +104,25 @@ pub(super) fn weights(graph: &Graph) -> Vec<Weight> {
     found
 }
 
+/// The vectors that convolutions and linear layers add to their results, in topological order.
+pub(super) fn biases(graph: &Graph) -> Vec<Weight> {
+    let mut found = Vec::new();
+    for node in graph.topo_order() {
+        let Op::Const(constant) = graph.op(node) else { continue };
+        if !constant.dtype().is_float() || constant.shape().len() != 1 || constant.is_empty() {
+            continue;
+        }
+        let users = graph.uses(node.into());
+        let adds = |&(user, slot): &(NodeId, usize)| {
+            slot == 2 && matches!(graph.op(user), Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) | Op::Gemm(_))
+        };
+        if !users.is_empty() && users.iter().all(adds) {
+            found.push(Weight { node, constant: constant.clone(), users, role: Role::Other });
+        }
+    }
+    found
+}
+
 /// The role of a constant with several users: theirs if they agree, `Other` if they don't.
 fn common(roles: &[Role]) -> Option<Role> {
     let (&first, rest) = roles.split_first()?;

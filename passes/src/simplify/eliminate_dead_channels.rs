@@ -6,7 +6,8 @@
 //! padded convolution, unless `k` is zero.
 //!
 //! **Applies when**, at each place a unit ([`ChannelGroups`]) is summed over, its values or the weights they
-//! meet are zero, or can be absorbed, and no node takes statistics over it. At least one channel of every axis
+//! meet are zero, or can be absorbed, and no node takes statistics over it that depend on how many channels there
+//! are in another way than a mean or a root mean square does, which removal makes up for. At least one channel of every axis
 //! stays. Removal shows further channels that nobody reads, so it is repeated until there are none.
 //!
 //! Structural masks (filters of zeros) become a smaller network; zero weights of no structure are left alone.
@@ -50,7 +51,7 @@ impl Pass for EliminateDeadChannels {
             let dead: Vec<UnitId> = groups.units().filter(|&unit| verdict.is_dead(&groups, unit)).collect();
             let dead = groups.spare(&dead);
             if round == 0 {
-                report_borders(&work, &groups, &verdict, cx);
+                report_stays(&work, &groups, &verdict, cx);
             }
             if dead.is_empty() {
                 break;
@@ -244,16 +245,22 @@ fn absorbs(graph: &Graph, contraction: &Contraction) -> Absorbs {
     }
 }
 
-/// Says of each group how many of its channels are constant but stay.
-fn report_borders(graph: &Graph, groups: &ChannelGroups, verdict: &Verdict<'_>, cx: &mut PassCx<'_>) {
-    let mut counts: BTreeMap<(usize, NodeId), usize> = BTreeMap::new();
-    for (&unit, &node) in &verdict.bordered {
-        *counts.entry((groups.group_of(unit), node)).or_default() += 1;
+/// Says of each group how many of its channels make no difference of their own but stay, and why.
+fn report_stays(graph: &Graph, groups: &ChannelGroups, verdict: &Verdict<'_>, cx: &mut PassCx<'_>) {
+    let mut counts: BTreeMap<(usize, NodeId, bool), usize> = BTreeMap::new();
+    for unit in groups.units().filter(|unit| !verdict.needed[unit.index()]) {
+        let why = match (verdict.bordered.get(&unit), groups.statistics(unit)) {
+            (Some(&node), _) => (groups.group_of(unit), node, true),
+            (None, Some(node)) => (groups.group_of(unit), node, false),
+            (None, None) => continue,
+        };
+        *counts.entry(why).or_default() += 1;
     }
-    for ((group, node), count) in counts {
+    for ((group, node, pads), count) in counts {
         let made = groups.groups[group].producers.first().map_or(node, |producer| producer.0);
-        let text = format!("{count} constant channels stay, as {} pads them with zeros", graph.name(node));
-        cx.missed(graph, made, text);
+        let (by, what) = (graph.name(node), if pads { "constant" } else { "dead" });
+        let does = if pads { "pads them with zeros" } else { "takes statistics over them" };
+        cx.missed(graph, made, format_args!("{count} {what} channels stay, as {by} {does}"));
     }
 }
 

@@ -3,7 +3,8 @@
 //! The type rules carry what is known of small integer values from `shape` through `gather`, `concat`,
 //! `add` and their like. A value of which every element is known is a constant. A `reshape` whose target
 //! holds dynamic extents often needs none of them: a target extent that is the operand's own on the same
-//! axis is written 0, and one unknown among numbers is written −1.
+//! axis is written 0, also where it has no name but is read off the operand, and one unknown among numbers is
+//! written −1.
 //!
 //! **Applies when** every element is known, or every target extent can be written so.
 //!
@@ -12,9 +13,10 @@
 use optc_ir::op::SymInt;
 use optc_ir::{DType, Data, Dim, Graph, NodeId, Op, Tensor, ValueId};
 
+use crate::analysis::channels::slices;
 use crate::error::PassError;
 use crate::pass::{Effect, Pass, PassCx};
-use crate::rewrite::{replace_by_constant, reshape_in_place, shape};
+use crate::rewrite::{int_operand, replace_by_constant, reshape_in_place, shape};
 
 /// The pass; see the module.
 pub struct FoldShapes;
@@ -71,7 +73,46 @@ fn known_target(graph: &Graph, node: NodeId) -> Option<(ValueId, Vec<i64>)> {
         return None;
     }
     let x = graph.operand(node, 0)?;
-    Some((x, target_of(shape(graph, x)?, graph.contents(target)?)?))
+    let (from, to) = (shape(graph, x)?, graph.contents(target)?);
+    // An extent of the operand itself is copied even if it has no name.
+    let own = |k: usize| k < from.len() && origin(graph, target, k) == Some((x, k));
+    let copied = |(k, n): (usize, &SymInt)| if n.int().is_none() && own(k) { SymInt::Int(0) } else { n.clone() };
+    let target =
+        target_of(from, to).or_else(|| target_of(from, &to.iter().enumerate().map(copied).collect::<Vec<_>>()));
+    Some((x, target?))
+}
+
+/// The value whose extent along the axis given an element of a vector of integers is.
+fn origin(graph: &Graph, vector: ValueId, index: usize) -> Option<(ValueId, usize)> {
+    let x = graph.operand(vector.node, 0);
+    match graph.op(vector.node) {
+        Op::ShapeOf(of) => {
+            let x = x?;
+            Some((x, of.axes(shape(graph, x)?.len()).start + index))
+        }
+        Op::Concat(_) => {
+            let mut at = index;
+            for part in graph.operands(vector.node).into_iter().flatten() {
+                let len = graph.ty(part).as_tensor()?.numel()?;
+                if at < len {
+                    return origin(graph, part, at);
+                }
+                at -= len;
+            }
+            None
+        }
+        Op::Cast(_) | Op::Unsqueeze(_) | Op::Squeeze(_) => origin(graph, x?, index),
+        Op::Gather(_) => {
+            let picked = *int_operand(graph, vector.node, 1)?.get(index)?;
+            let len = i64::try_from(graph.ty(x?).as_tensor()?.numel()?).ok()?;
+            origin(graph, x?, usize::try_from(if picked < 0 { picked + len } else { picked }).ok()?)
+        }
+        Op::Slice(_) => {
+            let (_, indices) = slices(graph, vector.node)?.into_iter().next()?;
+            origin(graph, x?, *indices.get(index)?)
+        }
+        _ => None,
+    }
 }
 
 /// Numbers that make a `reshape` of a value of shape `from` give the extents `to`: 0 where an extent is

@@ -1,20 +1,39 @@
 //! Kernels of training steps: weights that are values, gradients, statistics of batches.
 
+use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
-    Act, ActGrad, BatchNormGrad, BatchNormTrain, Binary, Conv, ConvTranspose, ConvWeightGrad, Gemm, Linear, MatMul,
-    MaxPoolGrad, Reduce, ReduceAttrs, ReduceKind, Unary,
+    Act, ActGrad, BatchNormGrad, BatchNormTrain, Binary, Conv, ConvTranspose, ConvWeightGrad, Gemm, Linear, LogSoftmax,
+    MatMul, MaxPoolGrad, Reduce, ReduceAttrs, ReduceKind, Unary,
 };
-use optc_ir::{DType, Graph, Op, Tensor, Type, ValueId};
+use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{agree, random, single};
+use super::{TOLERANCE, agree, random, single};
 
 /// A node all of whose operands are inputs.
 fn check(what: &str, op: impl Into<Op>, shapes: &[&[usize]]) {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let (graph, inputs) = single(op, shapes, true, &mut rng);
-    agree(what, &graph, &inputs);
+    agree_everywhere(what, &graph, &inputs);
+}
+
+/// Code for every target this host runs, against the interpreter.
+fn agree_everywhere(what: &str, graph: &Graph, inputs: &[Tensor]) {
+    agree(what, graph, inputs);
+    let expected = Interp.compile(graph).unwrap().run(inputs).unwrap();
+    for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
+        let target = Target { vectors, threads: 1 };
+        let wrong = Plan::new(graph, &target).unwrap().check_reach(&target);
+        assert!(wrong.is_empty(), "{what}, {vectors}: {wrong:?}");
+        let got = Jit { target }.compile(graph).unwrap().run(inputs).unwrap();
+        for (expected, got) in expected.iter().zip(&got) {
+            let (a, b) = (expected.as_f32().unwrap(), got.as_f32().unwrap());
+            let scale = a.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+            let far = a.iter().zip(b).position(|(x, y)| (x - y).abs() > TOLERANCE * scale);
+            assert_eq!(far, None, "{what}, {vectors}");
+        }
+    }
 }
 
 /// A convolution's shape: images, channels, outputs, groups, and the plane.
@@ -116,11 +135,11 @@ fn maxima() {
                 };
                 let mut rng = ChaCha8Rng::seed_from_u64(12);
                 let (graph, mut inputs) = single(grad, &[&[2, 18, h, w], &[2, 18, out(h), out(w)]], true, &mut rng);
-                agree(&what, &graph, &inputs);
+                agree_everywhere(&what, &graph, &inputs);
                 // Several equal maxima.
                 let rounded = inputs[0].as_f32().unwrap().iter().map(|x| x.round()).collect::<Vec<f32>>();
                 inputs[0] = Tensor::f32([2, 18, h, w], rounded);
-                agree(&what, &graph, &inputs);
+                agree_everywhere(&what, &graph, &inputs);
             }
         }
     }
@@ -157,6 +176,15 @@ fn statistics_of_batches() {
     }
 }
 
+#[test]
+fn logarithms_of_shares() {
+    for n in [1, 3, 10, 16, 33, 131] {
+        for axis in [0, 1] {
+            check(&format!("{n} along {axis}"), LogSoftmax { axis, flatten: false }, &[&[5, n]]);
+        }
+    }
+}
+
 /// A node all of whose operands are inputs and all of whose results are results.
 fn check_results(what: &str, op: impl Into<Op>, shapes: &[&[usize]]) {
     let mut rng = ChaCha8Rng::seed_from_u64(13);
@@ -170,7 +198,7 @@ fn check_results(what: &str, op: impl Into<Op>, shapes: &[&[usize]]) {
         graph.add_result(&format!("y{i}"), node.result(i));
     }
     let inputs: Vec<Tensor> = shapes.iter().map(|shape| random(&mut rng, shape)).collect();
-    agree(what, &graph, &inputs);
+    agree_everywhere(what, &graph, &inputs);
 }
 
 #[test]
@@ -200,5 +228,5 @@ fn sums_that_leave_an_axis() {
         graph.add_result(&name, sum.into());
     }
     let mut rng = ChaCha8Rng::seed_from_u64(14);
-    agree("blocks", &graph, &[random(&mut rng, &[3, 20, 5, 6]), random(&mut rng, &[20, 20, 3, 3])]);
+    agree_everywhere("blocks", &graph, &[random(&mut rng, &[3, 20, 5, 6]), random(&mut rng, &[20, 20, 3, 3])]);
 }

@@ -81,6 +81,26 @@ impl Assembler {
         }
     }
 
+    pub(super) fn deinterleave(&mut self, d: V, a: V, b: V, odd: bool) {
+        if self.wide {
+            // Lanes of both registers, numbered through.
+            let lanes: Vec<u32> = (0..16).map(|lane| 2 * lane + u32::from(odd)).collect();
+            let index = self.pooled(&lanes);
+            let (d, a, b) = (self.reg(d, 0), self.reg(a, 0), self.reg(b, 0));
+            let load = Code::EVEX_Vmovups_zmm_k1z_zmmm512;
+            self.emit_pooled(index, false, |from| Instruction::with2(load, d, from));
+            self.emit(Instruction::with3(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, d, a, b));
+            return;
+        }
+        for (part, from) in [a, b].into_iter().enumerate() {
+            let (to, low, upper) = (self.reg(d, part), self.reg(from, 0), self.reg(from, 1));
+            let wanted = if odd { 0xdd } else { 0x88 };
+            self.emit(Instruction::with4(Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8, to, low, upper, wanted));
+            // Twos of both are by turns.
+            self.emit(Instruction::with3(Code::VEX_Vpermq_ymm_ymmm256_imm8, to, to, 0xd8));
+        }
+    }
+
     pub(super) fn store_four(&mut self, m: Mem, v: V, four: usize) {
         let (to, index) = (self.mem(m, 0, false), i32::try_from(four).expect("below 4"));
         let store = match (self.wide, index) {

@@ -1,6 +1,6 @@
-use super::*;
 use optc_ir::op::Act;
 
+use super::*;
 use crate::tile::testing::{GUARD, places, result, span};
 use crate::tile::walk::merged;
 

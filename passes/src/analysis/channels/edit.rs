@@ -1,8 +1,13 @@
-//! What removal rewrites beside the elements of constants: attributes and operands that count channels.
+//! What removal rewrites beside the elements of constants: attributes and operands that count channels, and means
+//! over them.
+//!
+//! Of `C` channels let those that go be zero and `r·C` stay. A sum is the same without them, so a mean over those
+//! that stay is `1/r` of what it was: it is multiplied by `r`. By the same, `x/√(mean x² + ε)` is
+//! `r^−½·x/√(mean′ x² + ε/r)`, where `mean′` is over those that stay.
 
 use std::collections::HashMap;
 
-use optc_ir::op::Gather;
+use optc_ir::op::{Binary, Gather, ReduceKind};
 use optc_ir::{Constant, Data, Dim, Graph, NodeId, Op, Tensor, ValueId};
 
 use super::movement::{element, slices};
@@ -46,6 +51,23 @@ pub(super) fn rewrite(new: &mut Graph, old: &Graph, node: NodeId, cuts: &Cuts<'_
         Op::Rnn(rnn) => rnn.hidden_size = last(&out).unwrap_or(rnn.hidden_size),
         Op::Gru(gru) => gru.hidden_size = last(&out).unwrap_or(gru.hidden_size),
         Op::Lstm(lstm) => lstm.hidden_size = last(&out).unwrap_or(lstm.hidden_size),
+        Op::RmsNorm(norm) => {
+            let ratio = x.and_then(|x| remaining(old, x, cuts, [norm.axis], true));
+            if let Some(ratio) = ratio {
+                // `x/√(m·r + ε) = 1/√r · x/√(m + ε/r)`, where m is the mean square of what stays.
+                norm.eps = (f64::from(norm.eps) / ratio) as f32;
+                scale_operand(new, node, 1, ratio.sqrt().recip());
+            }
+        }
+        Op::Reduce(reduce) if reduce.kind == ReduceKind::Mean => {
+            let axes = x.and_then(|x| reduce.attrs.resolved(old.ty(x).shape()?.len()).ok());
+            let axes = axes.into_iter().flatten().filter_map(|axis| i64::try_from(axis).ok());
+            let ratio = x.and_then(|x| remaining(old, x, cuts, axes, false));
+            if let Some(ratio) = ratio {
+                scale_result(new, node, ratio);
+            }
+            return;
+        }
         Op::Split(split) => {
             let rank = out.len();
             let Some(axis) = resolve(split.axis, rank) else { return };
@@ -53,10 +75,11 @@ pub(super) fn rewrite(new: &mut Graph, old: &Graph, node: NodeId, cuts: &Cuts<'_
                 *size = cuts.axis(node.result(i), axis).map_or(*size, |cut| cut.kept.len());
             }
         }
-        Op::Reshape(_) if changed => return entries(new, old, node, &out, 0),
+        Op::Reshape(_) if changed => return entries(new, old, (node, 1), &out, 0),
+        Op::ConstantOfShape(_) if changed => return entries(new, old, (node, 0), &out, 0),
         Op::Expand(_) if changed => {
             let rank = old.operand(node, 1).and_then(|s| old.ty(s).as_tensor()?.numel()).unwrap_or(0);
-            return entries(new, old, node, &out, out.len().saturating_sub(rank));
+            return entries(new, old, (node, 1), &out, out.len().saturating_sub(rank));
         }
         Op::Resize(resize) if changed => {
             let axes = match &resize.axes {
@@ -93,15 +116,69 @@ pub(super) fn rewrite(new: &mut Graph, old: &Graph, node: NodeId, cuts: &Cuts<'_
     }
 }
 
+/// How much of the elements stays along these axes, or along all from the first on, if any go. Those that go
+/// were zero where the mean is taken, and a mean over fewer is larger by that.
+fn remaining(
+    old: &Graph,
+    x: ValueId,
+    cuts: &Cuts<'_>,
+    axes: impl IntoIterator<Item = i64>,
+    onwards: bool,
+) -> Option<f64> {
+    let rank = old.ty(x).shape()?.len();
+    old.ty(x).dtype().filter(|dtype| dtype.is_float())?;
+    let mut axes: Vec<usize> = axes.into_iter().filter_map(|axis| resolve(axis, rank)).collect();
+    if onwards {
+        axes = (*axes.first()?..rank).collect();
+    }
+    let share = |axis: usize| cuts.axis(x, axis).map(|cut| cut.kept.len() as f64 / cut.of as f64);
+    let shares: Vec<f64> = axes.into_iter().filter_map(share).collect();
+    (!shares.is_empty()).then(|| shares.iter().product())
+}
+
+/// Multiplies an operand by a number.
+fn scale_operand(new: &mut Graph, node: NodeId, slot: usize, factor: f64) {
+    let Some(value) = new.operand(node, slot) else { return };
+    match new.constant(value) {
+        Some(constant) => {
+            let tensor = constant.decode();
+            let scaled = tensor.data().to_f64().into_iter().map(|x| x * factor);
+            let data = Data::from_f64(tensor.dtype(), scaled);
+            new.set_constant_operand(node, slot, Constant::dense(Tensor::new(tensor.shape().to_vec(), data)));
+        }
+        None => {
+            if let Some(scaled) = scaled(new, node, value, factor) {
+                new.set_operand(node, slot, Some(scaled));
+            }
+        }
+    }
+}
+
+/// Multiplies the result of a node by a number, for all who use it.
+fn scale_result(new: &mut Graph, node: NodeId, factor: f64) {
+    if let Some(scaled) = scaled(new, node, node.into(), factor) {
+        new.replace_uses(node.into(), scaled);
+    }
+}
+
+/// A value times a number, as a node named after the one that asks.
+fn scaled(new: &mut Graph, node: NodeId, value: ValueId, factor: f64) -> Option<ValueId> {
+    let dtype = new.ty(value).dtype()?;
+    let name = format!("{}.scaled", new.name(node));
+    let factor = new.add_tensor(&format!("{name}.factor"), Tensor::new([], Data::from_f64(dtype, [factor])));
+    let product = new.add(&name, Op::Binary(Binary::Mul), &[Some(value), Some(factor.into())]).ok()?;
+    Some(product.into())
+}
+
 fn last(out: &[Option<Cut>]) -> Option<usize> {
     Some(out.last()?.as_ref()?.kept.len())
 }
 
 /// The entries of a shape operand, whose first one is for result axis `first`.
-fn entries(new: &mut Graph, old: &Graph, node: NodeId, out: &[Option<Cut>], first: usize) {
-    let Some(shape) = old.operand(node, 1) else { return };
+fn entries(new: &mut Graph, old: &Graph, (node, slot): (NodeId, usize), out: &[Option<Cut>], first: usize) {
+    let Some(shape) = old.operand(node, slot) else { return };
     let counts: Vec<_> = out[first..].iter().map(|cut| cut.as_ref().map(|cut| cut.kept.len())).collect();
-    set_entries(new, old, (node, 1), shape, &counts);
+    set_entries(new, old, (node, slot), shape, &counts);
 }
 
 /// Sets some elements of a vector of integers. Those that stand for an extent without naming it stay.

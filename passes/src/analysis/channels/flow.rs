@@ -106,6 +106,15 @@ impl<'g> Flow<'g> {
                 };
                 Some((0..params[0].len()).map(channel).collect())
             }
+            Op::InstanceNorm(norm) if axis == 1 => {
+                // What is zero everywhere has no deviation, which leaves the offset.
+                let (scale, b) = (self.decode(node, 1)?.data().to_f64(), self.decode(node, 2)?.data().to_f64());
+                let x = self.operand(node, 0, 1);
+                let zero = |i: usize| norm.eps > 0.0 && x.as_ref().is_some_and(|x| x[i] == Some(0.0));
+                Some((0..b.len()).map(|i| (scale[i] == 0.0 || zero(i)).then_some(b[i])).collect())
+            }
+            Op::RmsNorm(norm) if norm.eps > 0.0 => Some(zeros(self.operand(node, 0, axis)?)),
+            Op::LpNorm(_) => Some(zeros(self.operand(node, 0, axis)?)),
             Op::Conv(conv) if axis == 1 => {
                 let whole = unpadded(conv);
                 let products = self.products(node, conv.group, false, whole)?;

@@ -7,12 +7,24 @@ use std::rc::Rc;
 
 use optc_ir::op::einsum::Equation;
 use optc_ir::op::{Gemm, Gru, Lstm, Rnn};
-use optc_ir::{Dim, NodeId, Op};
+use optc_ir::{Dim, Graph, NodeId, Op, ValueId};
 
+use super::align::Sides;
 use super::labels::{Axis, Labels};
 use super::trace::{Contraction, Partner, Trace};
 
 const TIED: &str = "ties channels that can't go together";
+
+/// Whether a value is made of constants alone, by operators that decode or rearrange one.
+fn is_weight(graph: &Graph, value: ValueId) -> bool {
+    match graph.op(value.node) {
+        Op::Const(_) => true,
+        Op::DequantizeLinear(_) | Op::Cast(_) | Op::Transpose(_) | Op::Reshape(_) | Op::Unary(_) => {
+            graph.operand(value.node, 0).is_some_and(|x| is_weight(graph, x))
+        }
+        _ => false,
+    }
+}
 
 impl Trace<'_> {
     fn sum(&mut self, node: NodeId, (slot, axis): (usize, usize), ends: &Rc<Axis>, partner: Option<(usize, usize)>) {
@@ -50,6 +62,8 @@ impl Trace<'_> {
             self.labels.tie(&xs[1], &ws[input], why);
             self.sum(node, (x, 1), &ws[input], Some((w, input)));
             ws[output].clone()
+        } else if let Some(sides) = self.alignment.sides(node) {
+            self.aligned(node, group, &sides.clone(), [&xs[1], &ws[0]])
         } else {
             let per_group = if transposed { w0 / group } else { w1 };
             let (gx, places) = self.labels.split(&xs[1], group, per_group, why);
@@ -71,6 +85,28 @@ impl Trace<'_> {
         let rest = vec![Axis::fixed(Some(spatial)); xs.len() - 2];
         self.set(node.into(), [vec![xs[0].clone(), out], rest].concat());
         Some(())
+    }
+
+    /// A convolution by groups in which channels of different places in their groups go together, as many of every
+    /// group: those of the same rank in `sides`, which tells the order within each group for input and output.
+    /// Without an order nothing goes together. Gives the axis of the output channels.
+    fn aligned(&mut self, node: NodeId, group: usize, sides: &Option<Sides>, [x, rows]: [&Rc<Axis>; 2]) -> Rc<Axis> {
+        let why = Self::because(node, TIED);
+        let mut ends = x.clone();
+        if let Some(Sides { input, output }) = sides {
+            let (gx, places) = self.labels.split(&x.select(input.iter().copied()), group, input.len() / group, why);
+            let ranked = rows.select(output.iter().copied());
+            let (gw, _) = self.labels.split(&ranked, group, output.len() / group, why);
+            self.labels.tie(&gx, &gw, why);
+            self.groups.insert(node, gw);
+            let per_group = input.len() / group;
+            let mut rank = vec![0; input.len()];
+            input.iter().enumerate().for_each(|(at, &channel)| rank[channel] = at % per_group);
+            ends = places.select(rank);
+            self.ranked.insert(node, ends.clone());
+        }
+        self.contractions.push(Contraction { node, slot: 0, axis: 1, ends, groups: 1, partner: None });
+        rows.clone()
     }
 
     pub(super) fn linear(&mut self, node: NodeId) -> Option<()> {
@@ -124,7 +160,9 @@ impl Trace<'_> {
         }
         if b.len() > 1 {
             out[rank - 1] = b[kb + 1].clone();
-            self.producers.push((node, slots[1], kb + 1));
+            if is_weight(self.graph, self.graph.operand(node, slots[1])?) {
+                self.producers.push((node, slots[1], kb + 1));
+            }
         }
         self.set(node.into(), out);
         Some(())

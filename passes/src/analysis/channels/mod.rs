@@ -6,6 +6,9 @@
 //! only go as a whole: the units. A residual stage has one unit per channel of all its convolutions.
 //! Contractions end a unit: the weights that read a channel go with it, and nothing behind them does.
 //!
+//! Of a convolution by groups, channels at the same place of every group go together, or those of the same rank in
+//! an order that an [`Alignment`] gives.
+//!
 //! Units that came out of the same axes are one [`Group`]. What can't be followed is never guessed: it blocks
 //! the channels it touches, and the group says which node was the first to.
 //!
@@ -16,7 +19,9 @@
 //! types, and one that computes the same as before wherever the removed channels contributed zero, unless
 //! [`ChannelGroups::statistics`] says otherwise.
 
+mod align;
 mod edit;
+mod explain;
 mod flow;
 mod labels;
 mod layers;
@@ -30,8 +35,11 @@ use std::rc::Rc;
 
 use optc_ir::{Graph, NodeId, Op, ValueId};
 
+pub use align::{Alignment, Sides};
+pub use explain::{Explanation, Limit, Place, Tie};
 pub use flow::{Flow, unpadded};
 pub use labels::Blocker;
+pub(crate) use movement::{Segment, segments, slices};
 pub use remove::{RemoveError, remove};
 
 use crate::pass::Analysis;
@@ -75,7 +83,7 @@ pub struct Group {
     /// The first reason why those can't, if there are any.
     pub blocker: Option<Blocker>,
     /// Weights whose rows make these channels: node, operand slot, axis.
-    pub producers: Vec<(NodeId, usize, usize)>,
+    pub producers: Vec<Made>,
 }
 
 /// The units of each index of an axis. An index goes if any of its units does.
@@ -147,7 +155,15 @@ pub struct ChannelGroups {
     parts: HashMap<NodeId, Rc<AxisUnits>>,
     group_of: Vec<u32>,
     statistics: Vec<Option<NodeId>>,
+    /// Every weight whose rows could make channels, and the first reason why some of them must stay.
+    makers: Vec<(Made, Option<Blocker>)>,
+    /// Weights of convolutions by groups that are aligned, by their constant: the columns there are, and the units
+    /// of the input channels, each of which is a column of the rows of its group.
+    columns: HashMap<NodeId, (usize, Rc<AxisUnits>)>,
 }
+
+/// A weight whose rows make channels: node, operand slot, axis.
+type Made = (NodeId, usize, usize);
 
 impl ChannelGroups {
     /// How many units there are.
@@ -178,6 +194,12 @@ impl ChannelGroups {
     /// The groups of a grouped operator.
     pub(crate) fn parts(&self, node: NodeId) -> Option<&AxisUnits> {
         self.parts.get(&node).map(Rc::as_ref)
+    }
+
+    /// How many columns a weight has and the units of those of all groups of rows, if which go differs between them.
+    pub(crate) fn columns(&self, constant: NodeId) -> Option<(usize, &AxisUnits)> {
+        let (width, units) = self.columns.get(&constant)?;
+        (!units.is_fixed() && *width > 0).then_some((*width, units))
     }
 
     /// The first node that takes statistics over channels of this unit (a mean, a layer normalisation), so
@@ -219,7 +241,14 @@ impl ChannelGroups {
 
 impl Analysis for ChannelGroups {
     fn of(graph: &Graph) -> ChannelGroups {
-        let mut trace = Trace::of(graph);
+        ChannelGroups::aligned(graph, &Alignment::default())
+    }
+}
+
+impl ChannelGroups {
+    /// The groups of a graph in which channels of convolutions by groups go together in an order of their own.
+    pub fn aligned(graph: &Graph, alignment: &Alignment) -> ChannelGroups {
+        let mut trace = Trace::of(graph, alignment);
         let order = graph.topo_order();
         let values =
             || order.iter().flat_map(|&node| (0..graph.result_count(node).max(1)).map(move |i| node.result(i)));
@@ -259,14 +288,24 @@ impl Analysis for ChannelGroups {
                 parts.insert(*node, finish.axis(&mut trace, &axis));
             }
         }
+        let mut columns = HashMap::new();
+        for node in &order {
+            if let (Some(axis), Some(w)) = (trace.ranked.get(node).cloned(), graph.operand(*node, 1)) {
+                let width = graph.ty(w).shape().and_then(|shape| shape.get(1)?.fixed()).unwrap_or(0);
+                columns.insert(w.node, (width, finish.axis(&mut trace, &axis)));
+            }
+        }
         let mut statistics = vec![None; finish.group_of.len()];
         for (node, axis) in std::mem::take(&mut trace.statistics) {
             for unit in &finish.axis(&mut trace, &axis).units {
                 statistics[unit.index()].get_or_insert(node);
             }
         }
+        let mut makers = Vec::new();
         for (node, slot, axis) in std::mem::take(&mut trace.producers) {
             let Some(value) = graph.operand(node, slot) else { continue };
+            let labels = trace.axes.get(&value).and_then(|axes| axes.get(axis)).cloned();
+            makers.push(((node, slot, axis), labels.and_then(|axis| trace.blocker(&axis))));
             let made: HashSet<u32> =
                 axes[&value][axis].units.iter().map(|unit| finish.group_of[unit.index()]).collect();
             let mut made: Vec<u32> = made.into_iter().collect();
@@ -274,7 +313,7 @@ impl Analysis for ChannelGroups {
             made.into_iter().for_each(|group| finish.groups[group as usize].producers.push((node, slot, axis)));
         }
         let Finish { groups, group_of, distinct, .. } = finish;
-        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics }
+        ChannelGroups { groups, contractions, axes, distinct, parts, group_of, statistics, makers, columns }
     }
 }
 

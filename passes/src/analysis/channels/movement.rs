@@ -19,15 +19,15 @@ const TIED: &str = "ties channels that can't go together";
 const MAX_REGROUPED: usize = 1 << 20;
 
 /// Neighbouring axes on both sides of a reshape that hold the same elements.
-pub(super) struct Segment {
-    pub(super) from: std::ops::Range<usize>,
-    pub(super) to: std::ops::Range<usize>,
+pub(crate) struct Segment {
+    pub(crate) from: std::ops::Range<usize>,
+    pub(crate) to: std::ops::Range<usize>,
 }
 
 /// The shortest segments from the end, as far as extents tell; then from the start. What lies between is
 /// left out. Equal products of the last extents mean equal positions, whatever comes before, and the same
 /// holds for the first extents since both sides have as many elements.
-pub(super) fn segments(from: &[Dim], to: &[Dim]) -> Vec<Segment> {
+pub(crate) fn segments(from: &[Dim], to: &[Dim]) -> Vec<Segment> {
     let mut found = Vec::new();
     let (mut a, mut b) = (0, 0);
     let (mut i, mut j) = (from.len(), to.len());
@@ -115,7 +115,7 @@ pub(super) fn range(n: usize, start: i64, end: i64, step: i64) -> Option<Vec<usi
 }
 
 /// What a `slice` keeps of each axis it cuts; `None` if that is not constant.
-pub(super) fn slices(graph: &Graph, node: NodeId) -> Option<Vec<(usize, Vec<usize>)>> {
+pub(crate) fn slices(graph: &Graph, node: NodeId) -> Option<Vec<(usize, Vec<usize>)>> {
     let shape = graph.ty(graph.operand(node, 0)?).shape()?;
     let (starts, ends) = (int_operand(graph, node, 1)?, int_operand(graph, node, 2)?);
     let axes = match graph.operand(node, 3) {
@@ -135,6 +135,22 @@ pub(super) fn slices(graph: &Graph, node: NodeId) -> Option<Vec<(usize, Vec<usiz
         }
     }
     Some(found)
+}
+
+/// The elements of a vector of so many integers that its users read; `None` if that may be all.
+fn picked(graph: &Graph, vector: ValueId, len: usize) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for (user, slot) in graph.uses(vector) {
+        match graph.op(user) {
+            Op::Cast(_) => all.extend(picked(graph, user.into(), len)?),
+            Op::Gather(_) if slot == 0 => {
+                all.extend(int_operand(graph, user, 1)?.into_iter().filter_map(|i| resolve(i, len)));
+            }
+            Op::Slice(_) if slot == 0 => all.extend(slices(graph, user)?.into_iter().flat_map(|(_, picked)| picked)),
+            _ => return None,
+        }
+    }
+    Some(all)
 }
 
 impl Trace<'_> {
@@ -243,8 +259,17 @@ impl Trace<'_> {
 
     pub(super) fn slice(&mut self, node: NodeId) -> Option<()> {
         let mut out = self.operand(node, 0)?;
-        for (axis, indices) in slices(self.graph, node)? {
-            out[axis] = out[axis].select(indices);
+        match slices(self.graph, node) {
+            Some(ranges) => ranges.into_iter().for_each(|(axis, indices)| out[axis] = out[axis].select(indices)),
+            None => {
+                // Where it cuts comes with the input, but on which axes it does is known.
+                let why = Self::because(node, "cuts this axis at places that are computed");
+                for axis in int_operand(self.graph, node, 3)? {
+                    let axis = resolve(axis, out.len())?;
+                    self.labels.freeze_axis(&out[axis], why);
+                    out[axis] = Axis::fixed(Some(why));
+                }
+            }
         }
         self.set(node.into(), out);
         Some(())
@@ -342,6 +367,24 @@ impl Trace<'_> {
         Some(())
     }
 
+    /// Extents that a constant names may shrink, as every element is the same.
+    pub(super) fn constant_of_shape(&mut self, node: NodeId) -> Option<()> {
+        let shape = self.graph.operand(node, 0)?;
+        let to = self.shape(node.into())?;
+        let why = Self::because(node, "has a shape that is computed elsewhere");
+        let mut out = vec![Axis::fixed(Some(why)); to.len()];
+        for (k, axis) in out.iter_mut().enumerate() {
+            if let Some(n) = to[k].fixed()
+                && n < MAX_REGROUPED
+                && element(self.graph, shape, k).is_some()
+            {
+                *axis = self.labels.fresh(n);
+            }
+        }
+        self.set(node.into(), out);
+        Some(())
+    }
+
     pub(super) fn tile(&mut self, node: NodeId) -> Option<()> {
         let (xs, dims) = (self.operand(node, 0)?, self.dims(node, 0)?);
         let repeats = int_operand(self.graph, node, 1)?;
@@ -394,16 +437,7 @@ impl Trace<'_> {
     pub(super) fn shape_of(&mut self, node: NodeId, shape: &ShapeOf) -> Option<()> {
         let xs = self.operand(node, 0)?;
         let told = shape.axes(xs.len());
-        let users = self.graph.uses(node.into());
-        let picked = |&(user, slot): &(NodeId, usize)| match self.graph.op(user) {
-            Op::Gather(_) if slot == 0 => int_operand(self.graph, user, 1),
-            _ => None,
-        };
-        let picked: Option<Vec<Vec<i64>>> = users.iter().map(picked).collect();
-        let axes: Vec<usize> = match picked {
-            Some(picked) => picked.concat().into_iter().filter_map(|i| resolve(i, told.len())).collect(),
-            None => (0..told.len()).collect(),
-        };
+        let axes = picked(self.graph, node.into(), told.len()).unwrap_or_else(|| (0..told.len()).collect());
         let why = Self::because(node, "tells this extent");
         for axis in axes {
             let axis: Rc<Axis> = xs[told.start + axis].clone();

@@ -119,6 +119,23 @@ impl Trace<'_> {
         Some(())
     }
 
+    /// Normalisations by a norm over one axis, or over all axes from it on. They sum squares or magnitudes, to
+    /// which zeros add nothing, and give zeros back; that the root of a *mean* square counts them is made up for
+    /// on removal.
+    pub(super) fn scaled(&mut self, node: NodeId, axis: i64, onwards: bool) -> Option<()> {
+        let xs = self.operand(node, 0)?;
+        let axis = resolve(axis, xs.len())?;
+        for slot in 1..self.graph.operands(node).len() {
+            self.tie_broadcast(node, slot, &xs);
+        }
+        let end = if onwards { xs.len() } else { axis + 1 };
+        for (axis, ends) in xs.iter().cloned().enumerate().take(end).skip(axis) {
+            self.contractions.push(Contraction { node, slot: 0, axis, ends, groups: 1, partner: None });
+        }
+        self.set(node.into(), xs);
+        Some(())
+    }
+
     /// Operators that need one axis whole, or all axes from it on, and keep the others apart.
     pub(super) fn along(&mut self, node: NodeId, axis: i64, onwards: bool, reason: &'static str) -> Option<()> {
         let xs = self.operand(node, 0)?;
@@ -152,17 +169,21 @@ impl Trace<'_> {
         Some(())
     }
 
-    /// Reductions end groups. Zeros make no difference to sums; other reductions count them.
+    /// Reductions end groups. Zeros make no difference to sums, and means of numbers are made up for on removal;
+    /// other reductions count them.
     pub(super) fn reduce(&mut self, node: NodeId, reduce: &Reduce) -> Option<()> {
         let xs = self.operand(node, 0)?;
         let mut axes = reduce.attrs.resolved(xs.len()).ok()?;
         axes.sort_unstable();
+        let float = self.graph.ty(node).dtype().is_some_and(|dtype| dtype.is_float());
+        let exact = match reduce.kind {
+            ReduceKind::Sum | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::SumSquare | ReduceKind::LogSum => true,
+            ReduceKind::Mean => float,
+            _ => false,
+        };
         for &axis in &axes {
             let ends = xs[axis].clone();
-            if !matches!(
-                reduce.kind,
-                ReduceKind::Sum | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::SumSquare | ReduceKind::LogSum
-            ) {
+            if !exact {
                 self.statistics.push((node, ends.clone()));
             }
             self.contractions.push(Contraction { node, slot: 0, axis, ends, groups: 1, partner: None });

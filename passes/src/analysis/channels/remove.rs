@@ -49,7 +49,10 @@ pub fn remove(graph: &mut Graph, groups: &ChannelGroups, units: &[UnitId]) -> Re
     for &node in &order {
         if let Op::Const(constant) = graph.op(node) {
             let kept = cuts.of(node.into());
-            if kept.iter().any(Option::is_some) {
+            let columns = cuts.columns(node);
+            if columns.is_some() || kept.iter().any(Option::is_some) {
+                let columns = columns.map(|kept| take_columns(constant, &kept));
+                let constant = columns.as_ref().unwrap_or(constant);
                 new.set_op(node, Op::Const(take(constant, &kept).into()));
             }
         }
@@ -96,6 +99,15 @@ impl Cuts<'_> {
         (kept.len() != axis.len()).then(|| Cut { kept, of: axis.len() })
     }
 
+    /// The columns that stay of a weight, if they differ from row to row, for each of equally many groups of rows.
+    fn columns(&self, constant: NodeId) -> Option<Vec<Vec<usize>>> {
+        let (per_group, axis) = self.groups.columns(constant)?;
+        let kept = self.cut(axis)?.kept;
+        let mut of_group = vec![Vec::new(); axis.len() / per_group];
+        kept.into_iter().for_each(|channel| of_group[channel / per_group].push(channel % per_group));
+        Some(of_group)
+    }
+
     /// The type a value will have, if it changes.
     fn ty(&self, graph: &Graph, value: ValueId) -> Result<Option<Type>, RemoveError> {
         let Type::Tensor(ty) = graph.ty(value) else { return Ok(None) };
@@ -108,8 +120,29 @@ impl Cuts<'_> {
             }
             *dim = Dim::Fixed(cut.kept.len());
         }
-        Ok(cuts.iter().any(Option::is_some).then_some(Type::Tensor(ty)))
+        let columns = self.columns(value.node);
+        if let Some(first) = columns.as_ref().and_then(|columns| columns.first()) {
+            if first.is_empty() {
+                return Err(RemoveError::Empties(graph.name(value.node).to_owned()));
+            }
+            ty.shape[1] = Dim::Fixed(first.len());
+        }
+        Ok((columns.is_some() || cuts.iter().any(Option::is_some)).then_some(Type::Tensor(ty)))
     }
+}
+
+/// The elements of a weight at the columns of each of equally many groups of rows, as many of every group.
+fn take_columns(constant: &Constant, kept: &[Vec<usize>]) -> Constant {
+    let (mut shape, data) = constant.decode().into_parts();
+    let inner: usize = shape[2..].iter().product();
+    let (rows, columns) = (shape[0], shape[1]);
+    let starts = (0..rows).flat_map(|row| {
+        let of_group = &kept[row * kept.len() / rows];
+        of_group.iter().map(move |&column| (row * columns + column) * inner)
+    });
+    let data = data.select(starts.flat_map(|start| start..start + inner));
+    shape[1] = kept.first().map_or(0, Vec::len);
+    Constant::dense(Tensor::new(shape, data))
 }
 
 /// The elements of a constant at these indices of each axis.

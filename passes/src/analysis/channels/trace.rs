@@ -10,6 +10,7 @@ use std::rc::Rc;
 use optc_ir::op::Unary;
 use optc_ir::{Dim, Graph, NodeId, Op, Type, ValueId};
 
+use super::align::Alignment;
 use super::labels::{Axis, Blocker, Labels};
 
 /// The longest axis whose indices are told apart.
@@ -56,12 +57,17 @@ pub(super) struct Trace<'g> {
     pub(super) statistics: Vec<(NodeId, Rc<Axis>)>,
     /// The groups of grouped convolutions and normalisations.
     pub(super) groups: HashMap<NodeId, Rc<Axis>>,
+    /// What goes together in convolutions by groups.
+    pub(super) alignment: &'g Alignment,
+    /// The labels of the places of the input channels of aligned convolutions.
+    pub(super) ranked: HashMap<NodeId, Rc<Axis>>,
 }
 
 /// The operands that say how an operator works and hold no channels.
 fn control(op: &Op) -> std::ops::Range<usize> {
     match op {
         Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::TopK(_) | Op::CumSum(_) | Op::Trilu(_) => 1..2,
+        Op::ConstantOfShape(_) => 0..1,
         Op::Clip(_) => 1..3,
         Op::Pad(_) | Op::Resize(_) => 1..4,
         Op::Slice(_) => 1..5,
@@ -74,7 +80,7 @@ const UNKNOWN: &str = "has an operand of unknown rank";
 
 impl<'g> Trace<'g> {
     /// Walks a graph.
-    pub(super) fn of(graph: &'g Graph) -> Trace<'g> {
+    pub(super) fn of(graph: &'g Graph, alignment: &'g Alignment) -> Trace<'g> {
         let mut trace = Trace {
             graph,
             labels: Labels::default(),
@@ -83,6 +89,8 @@ impl<'g> Trace<'g> {
             producers: Vec::new(),
             statistics: Vec::new(),
             groups: HashMap::new(),
+            alignment,
+            ranked: HashMap::new(),
         };
         for node in graph.topo_order() {
             trace.visit(node);
@@ -141,12 +149,12 @@ impl<'g> Trace<'g> {
             Op::BatchNorm(_) | Op::InstanceNorm(_) => self.channel_norm(node)?,
             Op::GroupNorm(norm) => self.group_norm(node, norm)?,
             Op::LayerNorm(norm) => self.layer_norm(node, norm.axis)?,
-            Op::RmsNorm(norm) => self.layer_norm(node, norm.axis)?,
+            Op::RmsNorm(norm) => self.scaled(node, norm.axis, true)?,
             Op::Softmax(s) => self.along(node, s.axis, s.flatten, "normalises over this axis")?,
             Op::LogSoftmax(s) => self.along(node, s.axis, s.flatten, "normalises over this axis")?,
             Op::Hardmax(s) => self.along(node, s.axis, s.flatten, "takes the maximum over this axis")?,
             Op::Lrn(_) => self.along(node, 1, false, "normalises over neighbouring channels")?,
-            Op::LpNorm(norm) => self.along(node, norm.axis, false, "normalises over this axis")?,
+            Op::LpNorm(norm) => self.scaled(node, norm.axis, false)?,
             Op::TopK(top) => self.along(node, top.axis, false, "orders this axis")?,
             Op::CumSum(_) => self.cum_sum(node)?,
             Op::ArgMax(a) => self.arg_reduce(node, a.axis, a.keepdims)?,
@@ -184,6 +192,7 @@ impl<'g> Trace<'g> {
             Op::Gather(gather) => self.gather(node, gather.axis)?,
             Op::Pad(pad) => self.pad(node, pad)?,
             Op::Expand(_) => self.expand(node)?,
+            Op::ConstantOfShape(_) => self.constant_of_shape(node)?,
             Op::Tile(_) => self.tile(node)?,
             Op::Resize(resize) => self.resize(node, resize)?,
             Op::DepthToSpace(d) => self.depth_to_space(node, d)?,
@@ -196,7 +205,6 @@ impl<'g> Trace<'g> {
             | Op::ScatterElements(_)
             | Op::ScatterNd(_)
             | Op::Size(_)
-            | Op::ConstantOfShape(_)
             | Op::Range(_)
             | Op::OneHot(_)
             | Op::NonZero(_) => return None,
@@ -208,6 +216,12 @@ impl<'g> Trace<'g> {
             | Op::ActGrad(_) => return None,
         }
         Some(())
+    }
+
+    /// The first reason why an index of an axis must stay, if there is one.
+    pub(super) fn blocker(&mut self, axis: &Axis) -> Option<Blocker> {
+        let labels = self.labels.resolve_axis(axis).concat();
+        labels.into_iter().find_map(|label| self.labels.blocker(label)).or(axis.cause())
     }
 
     // What rules are made of.

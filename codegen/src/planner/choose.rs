@@ -1,0 +1,226 @@
+//! Whether layers are computed in blocks of channels or in planes: a choice by cycles.
+//!
+//! A cycle is what multiplying and adding one vector takes where nothing else is to be done. Numbers are of
+//! processors that load one vector for each they multiply, and need two loads for one across cache lines.
+
+/// Cycles of one vector product in blocks: tiles begin and end.
+pub(super) const DENSE: f64 = 1.06;
+
+/// Cycles of a vector of elements brought from one layout to another.
+pub(super) const CONVERSION: f64 = 6.0;
+
+/// Bytes of constants that stay in a processor's own caches from one run to the next, as a rule.
+const CACHED: usize = 2 << 20;
+
+/// Cycles in which constants of so many bytes come to the processor.
+pub(super) fn reading(bytes: usize) -> f64 {
+    bytes as f64 / if bytes > CACHED { 4.0 } else { 24.0 }
+}
+
+/// A layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layer {
+    /// Cycles in blocks.
+    pub(super) blocks: f64,
+    /// Cycles in planes, if it can be computed there.
+    pub(super) planes: Option<f64>,
+}
+
+/// What reads a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    pub(super) layer: usize,
+    /// Whether it would make planes of its own from a value in either layout, at a cost that is the layer's.
+    pub(super) split: bool,
+}
+
+/// An image that layers write and read.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    pub(super) producer: usize,
+    pub(super) readers: Vec<Reader>,
+    /// Cycles of a conversion.
+    pub(super) cycles: f64,
+}
+
+/// A sparse product in planes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    pub(super) images: usize,
+    /// Channels of the result.
+    pub(super) rows: usize,
+    pub(super) nonzeros: usize,
+    /// Vectors of positions in a plane.
+    pub(super) vectors: usize,
+    /// Planes read.
+    pub(super) channels: usize,
+    /// Elements of a window. Of a single one x is read at whole vectors alone.
+    pub(super) taps: usize,
+}
+
+/// Bytes that the nearest cache keeps of x.
+const NEAREST: f64 = 24e3;
+
+/// Cycles for each vector of x that does not come from the nearest cache: one that products wait for, and one that
+/// is loaded ahead of them.
+const FAR: f64 = 2.4;
+const FAR_AHEAD: f64 = 0.9;
+
+/// Weights whose code stays in a processor's own caches from one run to the next, and cycles for each where they
+/// are more.
+const CACHED_CODE: usize = 20_000;
+const COLD: f64 = 5.0;
+
+/// Vectors of positions that are too few to pay for reading code.
+const FEW: usize = 4;
+
+/// Rows that share what the unrolled kernel loads.
+const GROUP: usize = 28;
+
+/// Weights of a layer whose code is neither too long to be generated nor to be read for each run.
+const UNROLLED: usize = 300_000;
+
+impl Product {
+    /// Cycles of the kernel that is driven by data.
+    pub(super) fn cycles(&self) -> f64 {
+        const CHUNK: usize = 8;
+        let tiles = self.vectors.div_ceil(CHUNK);
+        let chunk = self.vectors as f64 / tiles as f64;
+        let near = self.channels as f64 * chunk * 64.0 < NEAREST;
+        let load = match self.taps {
+            _ if !near => FAR,
+            1 => 1.0,
+            _ => 1.5,
+        };
+        let weight = (chunk * load + 0.8).max(1.5);
+        let row = 20.0 + 4.0 * chunk;
+        let products = (self.images * tiles) as f64 * (self.nonzeros as f64 * weight + self.rows as f64 * row);
+        products.max(reading(self.nonzeros * 8))
+    }
+
+    /// Cycles of the kernel that has the pattern of weights in its code.
+    pub(super) fn unrolled_cycles(&self) -> f64 {
+        if self.nonzeros > UNROLLED || self.vectors < FEW {
+            return f64::INFINITY;
+        }
+        let groups = self.rows.div_ceil(GROUP) as f64;
+        let depth = (self.channels * self.taps) as f64;
+        // Of independent rows, how many k at least one has a weight for.
+        let density = self.nonzeros as f64 / (depth * self.rows as f64);
+        let loads = groups * depth * (1.0 - (1.0 - density).powf(self.rows as f64 / groups));
+        let near = self.channels as f64 * 64.0 < NEAREST;
+        let load = match self.taps {
+            _ if !near => FAR_AHEAD,
+            1 => 0.1,
+            _ => 0.55,
+        };
+        let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
+        // Code is read once a run from further away, unless there is little of it.
+        let cold = self.nonzeros as f64 * if self.nonzeros > CACHED_CODE { COLD } else { 1.0 };
+        (self.images * self.vectors) as f64 * vector + cold
+    }
+
+    /// Whether the pattern of weights should go into the code.
+    pub(super) fn is_better_unrolled(&self) -> bool {
+        // Code takes time to be generated.
+        self.unrolled_cycles() * 1.05 < self.cycles()
+    }
+}
+
+/// Passes over all layers; each makes the whole cheaper, so that few are needed.
+const PASSES: usize = 16;
+
+/// For each layer whether it is computed in planes: from what is cheaper by itself, layer by layer the other way
+/// while that makes the whole cheaper.
+pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Vec<bool> {
+    let mut planes: Vec<bool> =
+        layers.iter().map(|layer| layer.planes.is_some_and(|cycles| cycles < layer.blocks)).collect();
+    let mut touching: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
+    for (i, value) in values.iter().enumerate() {
+        let readers = value.readers.iter().map(|reader| reader.layer);
+        for layer in readers.chain([value.producer]) {
+            if touching[layer].last() != Some(&i) {
+                touching[layer].push(i);
+            }
+        }
+    }
+    let cost = |planes: &[bool], layer: usize| {
+        let own = if planes[layer] { layers[layer].planes.unwrap_or(f64::INFINITY) } else { layers[layer].blocks };
+        own + touching[layer].iter().map(|&value| values[value].conversion(planes)).sum::<f64>()
+    };
+    for _ in 0..PASSES {
+        let mut changed = false;
+        for layer in (0..layers.len()).filter(|&layer| layers[layer].planes.is_some()) {
+            let now = cost(&planes, layer);
+            planes[layer] = !planes[layer];
+            if cost(&planes, layer) < now {
+                changed = true;
+            } else {
+                planes[layer] = !planes[layer];
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    planes
+}
+
+impl Value {
+    /// Cycles of the conversion that its readers need.
+    fn conversion(&self, planes: &[bool]) -> f64 {
+        let from = planes[self.producer];
+        let other = |reader: &Reader| planes[reader.layer] != from && !(planes[reader.layer] && reader.split);
+        if self.readers.iter().any(other) { self.cycles } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn layer(blocks: f64, planes: f64) -> Layer {
+        Layer { blocks, planes: Some(planes) }
+    }
+
+    fn chain(layers: &[Layer], cycles: f64) -> Vec<bool> {
+        let value = |i| Value { producer: i, readers: vec![Reader { layer: i + 1, split: false }], cycles };
+        choose(layers, &(0..layers.len() - 1).map(value).collect::<Vec<Value>>())
+    }
+
+    #[test]
+    fn conversions_must_pay() {
+        let fixed = Layer { blocks: 5.0, planes: None };
+        assert_eq!(chain(&[fixed, layer(10.0, 5.0), fixed], 1.0), [false, true, false]);
+        assert_eq!(chain(&[fixed, layer(10.0, 5.0), fixed], 3.0), [false, false, false]);
+        // A layer that is dearer in planes stays there between two that gain much.
+        let gains = layer(10.0, 1.0);
+        assert_eq!(chain(&[gains, layer(2.0, 3.0), gains], 1.0), [true, true, true]);
+        assert_eq!(chain(&[gains, layer(2.0, 5.0), gains], 1.0), [true, false, true]);
+    }
+
+    #[test]
+    fn one_conversion_serves_all_readers() {
+        let layers = [layer(9.0, 9.5), layer(9.0, 7.0), layer(9.0, 7.0)];
+        let readers = [1, 2].map(|layer| Reader { layer, split: false });
+        let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
+        assert_eq!(choose(&layers, &[value]), [true, true, true]);
+        let readers = [1, 2].map(|layer| Reader { layer, split: true });
+        let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
+        assert_eq!(choose(&layers, &[value]), [false, true, true]);
+    }
+
+    #[test]
+    fn dense_weights_are_not_sparse() {
+        for (vectors, taps) in [(4, 9), (14, 1), (66, 9), (200, 1)] {
+            let (rows, channels) = (64, 64);
+            let cycles = |nonzeros| {
+                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
+                product.cycles().min(product.unrolled_cycles())
+            };
+            let weights = rows * channels * taps;
+            let dense = (vectors * channels * taps * rows) as f64 * DENSE;
+            assert!(cycles(weights) > dense && cycles(weights / 10) < dense / 3.0, "{vectors} vectors, {taps} taps");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Convolutions whose weights are mostly zero: products of sparse matrices and planes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use optc_ir::op::Conv;
+use optc_ir::{DType, NodeId, Op, ValueId};
+
+use super::Planner;
+use super::chain::{Beside, Chain, Link};
+use super::choose::{self, Layer, Product, Reader, Value};
+use super::conv::Window;
+use super::planar::Reading;
+use crate::layout::Planar;
+use crate::plan::Arg;
+use crate::tile::epilogue::Other;
+use crate::tile::function::Function;
+use crate::tile::schedule::segment_runs;
+use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
+use crate::tile::spmm_unrolled::{Pattern, Unrolled};
+use crate::tile::{LANES, signed};
+use crate::work::Work;
+
+/// Parts that each thread's share of the work has, so that one that is late holds up little.
+const SHARES: usize = 4;
+
+/// Registers of targets for which the pattern of weights goes into the code.
+const MANY_REGISTERS: usize = 32;
+
+/// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
+const ROUNDS: usize = 8;
+
+/// Makes a matrix of the elements of a constant.
+type MakeMatrix = Box<dyn Fn(&[f32]) -> Matrix>;
+
+/// Constants of a layer.
+pub(super) struct Constants {
+    pub(super) weights: ValueId,
+    /// Makes the matrix of the elements of the weights.
+    pub(super) matrix: MakeMatrix,
+    /// For each k, how many bytes from a position its x stands.
+    pub(super) offsets: Vec<i32>,
+    /// One number a row.
+    pub(super) bias: Vec<f32>,
+    /// For each operand that has one number a row, these.
+    pub(super) channels: Vec<Vec<f32>>,
+}
+
+impl Planner<'_> {
+    /// Chooses the convolutions that are computed as sparse products, and the pitches and borders of planes.
+    pub(super) fn find_sparse(&mut self) {
+        let candidates: Vec<(NodeId, Window)> = self
+            .graph
+            .topo_order()
+            .into_iter()
+            .filter_map(|node| {
+                let Op::Conv(conv) = self.graph.op(node) else { return None };
+                Some((node, self.sparse_window(node, conv)?))
+            })
+            .collect();
+        // Beside sparse layers others may gain from planes; without any, nothing changes.
+        let weights = |node| self.graph.operand(node, 1).and_then(|w| self.graph.constant(w));
+        if !candidates.iter().filter_map(|(node, _)| weights(*node)).any(|w| is_sparse(w.nonzeros(), w.len())) {
+            return;
+        }
+        self.choose_sparse(&candidates);
+        self.agree_on_pitches(&candidates);
+    }
+
+    /// The window of a convolution that a sparse product can compute: of constant weights and bias.
+    fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
+        let mut constants = [1, 2].into_iter().filter_map(|slot| self.graph.operand(node, slot));
+        let is_constant = |value| self.graph.constant(value).is_some_and(|constant| constant.dtype() == DType::F32);
+        constants.all(is_constant).then(|| self.conv_window(node, conv)).flatten()
+    }
+
+    /// Decides for each candidate, by what it costs in blocks and in planes and what conversions cost.
+    fn choose_sparse(&mut self, candidates: &[(NodeId, Window)]) {
+        let graph = self.graph;
+        let mut layers: Vec<Layer> = Vec::new();
+        // The layer that computes each value.
+        let mut index = HashMap::new();
+        for &(node, ref window) in candidates {
+            let end = self.chain_of(node).map_or(node, |chain| chain.end);
+            index.insert(end, layers.len());
+            layers.push(self.sparse_layer(node, window));
+        }
+        let others = layers.len();
+        let mut values: Vec<Value> = Vec::new();
+        for node in graph.topo_order() {
+            let Some(shape) = self.f32_shape(node.into()) else { continue };
+            let Some(&producer) = index.get(&node) else {
+                // Whatever else computes an image does so in blocks, if it computes one at all.
+                continue;
+            };
+            let mut readers = Vec::new();
+            for (user, slot) in graph.uses(node.into()) {
+                let chain = self.absorbed.get(&user).copied().unwrap_or(user);
+                match index.get(&chain) {
+                    Some(&layer) => {
+                        let (start, window) = &candidates[layer];
+                        let split = user == *start && slot == 0 && !window.reading().is_whole();
+                        readers.push(Reader { layer, split });
+                    }
+                    None if matches!(graph.op(user), Op::Return(_)) => {}
+                    None => {
+                        layers.push(Layer { blocks: 0.0, planes: None });
+                        readers.push(Reader { layer: layers.len() - 1, split: false });
+                    }
+                }
+            }
+            values.push(Value { producer, readers, cycles: conversion(shape.iter().product()) });
+        }
+        for &(node, _) in candidates {
+            let Some(x) = graph.operand(node, 0) else { continue };
+            let end = self.chain_of(node).map_or(node, |chain| chain.end);
+            if !index.contains_key(&self.absorbed.get(&x.node).copied().unwrap_or(x.node))
+                && !matches!(graph.op(x.node), Op::Input(_))
+            {
+                layers.push(Layer { blocks: 0.0, planes: None });
+                let elements = self.f32_shape(x).map_or(0, |shape| shape.iter().product());
+                let readers = vec![Reader { layer: index[&end], split: false }];
+                values.push(Value { producer: layers.len() - 1, readers, cycles: conversion(elements) });
+            }
+        }
+        let chosen = choose::choose(&layers, &values);
+        for (&(node, _), planes) in candidates.iter().zip(&chosen[..others]) {
+            if *planes {
+                self.sparse.insert(node);
+            }
+        }
+    }
+
+    /// The chain that a layer begins.
+    fn chain_of(&self, node: NodeId) -> Option<&Chain> {
+        self.chains.get(self.absorbed.get(&node).unwrap_or(&node)).filter(|chain| chain.start == node)
+    }
+
+    /// What a layer costs.
+    fn sparse_layer(&self, node: NodeId, window: &Window) -> Layer {
+        let graph = self.graph;
+        let Op::Conv(conv) = graph.op(node) else { return Layer { blocks: 0.0, planes: None } };
+        let nonzeros = graph.operand(node, 1).and_then(|w| graph.constant(w)).map_or(0, |w| w.nonzeros());
+        let reading = window.reading();
+        let [images, outputs, rows, columns] = window.output();
+        let channels = window.channels[0];
+        let product = self.product(window, &reading, (conv.group, nonzeros));
+        let pixels = images * rows * columns;
+        let per_group = [channels / conv.group, outputs / conv.group];
+        // Groups that do not fill blocks of channels are computed as one.
+        let depthwise = conv.group > 1 && per_group == [1, 1];
+        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { conv.group } else { 1 };
+        let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
+        let dense = self.winograd_cycles(conv.group, window).map_or(dense, |cycles| cycles.min(dense));
+        let split = if reading.is_whole() {
+            0.0
+        } else {
+            conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
+        };
+        let cycles = self.spmm_cycles(&product);
+        let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
+        let blocks = (dense as f64 * choose::DENSE).max(weights);
+        Layer { blocks, planes: Some(cycles + split) }
+    }
+
+    /// The product that a convolution would be, its planes as wide as it needs them.
+    fn product(&self, window: &Window, reading: &Reading, (groups, nonzeros): (usize, usize)) -> Product {
+        let [images, outputs, rows, columns] = window.output();
+        let pitch = columns.max(reading.extents[1]) + reading.gap();
+        let vectors = ((rows - 1) * pitch + columns).div_ceil(LANES);
+        let (channels, taps) = (window.channels[0] / groups, window.taps());
+        Product { images, rows: outputs, nonzeros, vectors, channels, taps }
+    }
+
+    /// Sets the pitch of planes of each extents, and the borders of values in planes. Planes that a convolution
+    /// reads pixel by pixel have the pitch of those it writes.
+    fn agree_on_pitches(&mut self, candidates: &[(NodeId, Window)]) {
+        let chosen: Vec<_> = candidates.iter().filter(|(node, _)| self.sparse.contains(node)).collect();
+        for _ in 0..ROUNDS {
+            let mut changed = false;
+            for (_, window) in &chosen {
+                let reading = window.reading();
+                let out = [window.axes[0].out, window.axes[1].out];
+                let pitch = self.pitch(out).max(reading.extents[1] + reading.gap());
+                let mut raise = |planner: &mut Self, extents: [usize; 2], pitch: usize| {
+                    changed |= planner.pitch(extents) < pitch;
+                    let entry = planner.pitches.entry(extents).or_insert(pitch);
+                    *entry = pitch.max(*entry);
+                };
+                if reading.is_whole() {
+                    let both = pitch.max(self.pitch(reading.extents));
+                    raise(self, reading.extents, both);
+                    raise(self, out, both);
+                } else {
+                    raise(self, out, pitch);
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        for (node, window) in chosen {
+            let reading = window.reading();
+            let Some(x) = self.graph.operand(*node, 0).filter(|_| reading.is_whole()) else { continue };
+            let border = self.planar_borders.entry(x).or_default();
+            border.iter_mut().zip(reading.border).for_each(|(has, needs)| *has = needs.max(*has));
+        }
+    }
+
+    /// A convolution as a sparse product, and the functions that follow it.
+    pub(super) fn sparse_convolution(&mut self, chain: &Chain, conv: &Conv, window: &Window) -> Option<()> {
+        let node = chain.start;
+        let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
+        let reading = window.reading();
+        let out = window.output();
+        let pitch = self.pitch([out[2], out[3]]);
+        if reading.is_whole() && self.pitch(reading.extents) != pitch {
+            return None;
+        }
+        let (mut planes, numbers) = self.planes_epilogue(chain, conv, out)?;
+        let (buffer, image) = if reading.is_whole() {
+            self.planar(node, x, reading.border)?
+        } else {
+            self.phases(node, x, &reading, pitch)?
+        };
+        let operands = self.plane_operands(chain)?;
+        let offsets = offsets(&reading, &image, window.channels[0])?;
+        // Kernels find the planes of the result and of operands as they do those of x.
+        let border = self.planar_borders.get(&chain.end.into()).copied().unwrap_or_default();
+        let mut results = operands.iter().map(|(_, image)| *image).chain([Planar::new(out, pitch, border)]);
+        if results.any(|image| i32::try_from(image.steps()[0]).is_err()) {
+            return None;
+        }
+        let (place, y) = self.place_planar(chain.end, chain.end.into(), out);
+        (planes.x, planes.y) = (image.steps()[0], y.walk());
+        (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
+        let mut planes_of_operands = operands.iter().map(|(_, image)| Operand::Plane(image.walk()));
+        planes.operands.iter_mut().filter(|operand| matches!(operand, Operand::Plane(_))).for_each(|operand| {
+            *operand = planes_of_operands.next().expect("every operand that is a value has its planes");
+        });
+        let bias = match self.graph.operand(node, 2) {
+            Some(bias) => self.f32_constant(bias)?.as_f32()?.to_vec(),
+            None => vec![0.0; out[1]],
+        };
+        let product = self.product(window, &reading, (conv.group, self.graph.constant(w)?.nonzeros()));
+        let (outputs, per_group) = (out[1], out[1] / conv.group);
+        // Weights of a row, for the channels of its group.
+        let own = window.channels[0] / conv.group * window.taps();
+        let matrix = move |weights: &[f32]| Matrix::new(outputs, |o| (o / per_group * own, &weights[o * own..][..own]));
+        let matrix = Box::new(matrix);
+        let (masked, constants) = (planes.masked, Constants { weights: w, matrix, offsets, bias, channels: numbers });
+        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let mut args = vec![Arg::Buffer(buffer, image.start()), packed, Arg::Buffer(place.buffer, y.start())];
+        if masked {
+            args.push(Arg::Constant(self.pack(&y.mask()), 0));
+        }
+        let first = args.len();
+        args.extend(operands.iter().map(|(buffer, image)| Arg::Buffer(*buffer, image.start())));
+        let waits = matches!(&work, Work::Unrolled(unrolled) if !unrolled.reads_first());
+        let alike = operands.iter().position(|(_, image)| !waits && *image == y).map(|i| first + i);
+        self.kernel(chain.end, work, args);
+        self.allow_in_place(alike, 2);
+        Some(())
+    }
+
+    /// The kernel of a product, and its constants as it reads them.
+    pub(super) fn spmm_kernel(
+        &mut self,
+        chain: &Chain,
+        planes: Planes,
+        product: &Product,
+        constants: Constants,
+    ) -> Option<(Work, Arg)> {
+        let Constants { weights: w, matrix, offsets, bias, channels } = constants;
+        let vectors = self.target.vectors;
+        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
+        if self.is_unrolled(product) {
+            let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
+            let group = Unrolled::group(&planes, vectors);
+            let units = planes.images * planes.rows.div_ceil(group);
+            let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
+            let how = format!("unrolled {:?} {group}", chain.end);
+            let unrolled = Unrolled { planes, pattern, group, chunks };
+            let packing = unrolled.clone();
+            let packed = self.packed(w, how, move |weights| {
+                packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])
+            })?;
+            return Some((unrolled.into(), packed));
+        }
+        let chunk = Spmm::chunk(&planes, vectors);
+        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
+        let spmm = Spmm {
+            nonzeros: product.nonzeros,
+            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
+            segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
+            chunk,
+            ways: Spmm::ways(planes.vectors),
+            planes,
+        };
+        // Whatever depends on the extents of the input: plans for several share what they pack alike.
+        let how = format!("spmm {:?} {} {} {:?} {offsets:?}", chain.end, spmm.segments, spmm.ways, spmm.planes);
+        let packing = spmm.clone();
+        let packed = self.packed(w, how, move |weights| {
+            packing.pack(&matrix(weights), &offsets, |row| bias[row], |operand, row| channels[operand][row])
+        })?;
+        Some((spmm.into(), packed))
+    }
+
+    /// Whether the pattern of weights goes into the code.
+    fn is_unrolled(&self, product: &Product) -> bool {
+        self.target.vectors.registers() >= MANY_REGISTERS && product.is_better_unrolled()
+    }
+
+    /// Cycles of a product by the kernel that is chosen for it.
+    pub(super) fn spmm_cycles(&self, product: &Product) -> f64 {
+        if self.is_unrolled(product) { product.unrolled_cycles() } else { product.cycles() }
+    }
+
+    /// What is done with the sums of a chain, but for where everything lies; the numbers of operands that have
+    /// one a channel, by operand.
+    fn planes_epilogue(&self, chain: &Chain, conv: &Conv, out: [usize; 4]) -> Option<(Planes, Vec<Vec<f32>>)> {
+        let mut planes = Planes::new(out);
+        let mut numbers = Vec::new();
+        if let Some(function) = Function::of_act(conv.act) {
+            planes.steps.push((function, Other::None));
+        }
+        for Link { function, other, .. } in &chain.links {
+            let operand = match other {
+                Beside::Nothing => {
+                    planes.steps.push((*function, Other::None));
+                    continue;
+                }
+                Beside::Number(x) => {
+                    planes.steps.push((*function, Other::Number(*x)));
+                    continue;
+                }
+                Beside::Channels(of_channels) => {
+                    numbers.push(of_channels.clone());
+                    Operand::Channel
+                }
+                Beside::Value(value) => {
+                    let elements: usize = self.f32_shape(*value)?.iter().product();
+                    if elements == out.iter().product::<usize>() {
+                        numbers.push(Vec::new());
+                        Operand::Plane(planes.y)
+                    } else if elements == out[1] && self.along_channels(*value, chain.end) {
+                        numbers.push(self.f32_constant(*value)?.as_f32()?.to_vec());
+                        Operand::Channel
+                    } else {
+                        return None;
+                    }
+                }
+            };
+            planes.operands.push(operand);
+            planes.steps.push((*function, Other::Vector(planes.operands.len() - 1)));
+        }
+        Some((planes, numbers))
+    }
+
+    /// The values that a chain reads beside its sums, in planes.
+    fn plane_operands(&mut self, chain: &Chain) -> Option<Vec<(usize, Planar)>> {
+        let elements = |planner: &Self, value| planner.f32_shape(value).map(|shape| shape.iter().product::<usize>());
+        let whole = elements(self, chain.end.into())?;
+        let mut operands = Vec::new();
+        for link in &chain.links {
+            if let Beside::Value(value) = link.other
+                && elements(self, value)? == whole
+            {
+                operands.push(self.planar(chain.end, value, [0; 4])?);
+            }
+        }
+        Some(operands)
+    }
+}
+
+/// How many bytes from a position the x of each k stands: channel by channel, the elements of the window.
+/// `None` if an image is too large for them.
+fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
+    let [_, plane, row] = image.steps();
+    let count = reading.phases.len();
+    let at = |c: usize, &(phase, [r, column]): &(usize, [i64; 2])| {
+        let bytes = plane * signed(c * count + phase) + row * r + 4 * column;
+        i32::try_from(bytes).ok()
+    };
+    (0..channels).flat_map(|c| reading.taps.iter().map(move |tap| at(c, tap))).collect()
+}
+
+/// Whether at most half of so many weights are not zero.
+pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
+    nonzeros * 2 <= weights
+}
+
+/// The least number of equal parts of a whole, at least so many if it can be divided so.
+fn equal_parts(whole: usize, least: usize) -> usize {
+    (least..=whole).find(|&parts| whole.is_multiple_of(parts)).unwrap_or(whole)
+}
+
+/// Cycles that bring so many elements from one layout to another.
+pub(super) fn conversion(elements: usize) -> f64 {
+    elements as f64 / LANES as f64 * choose::CONVERSION
+}

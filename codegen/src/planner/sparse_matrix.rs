@@ -1,0 +1,153 @@
+//! Products with constant matrices that are mostly zero: rows of the other matrix are positions of a plane.
+//!
+//! Features are channels: a value `[…, features]` lies feature by feature, each a plane of all rows. Layers in a
+//! row, and those that read the same value, share the transposition.
+
+use optc_ir::op::Act;
+use optc_ir::{NodeId, ValueId};
+
+use super::Planner;
+use super::chain::{Beside, Chain, Link};
+use super::choose::{self, Product};
+use super::sparse::{Constants, conversion, is_sparse};
+use crate::layout::{Layout, reshaped, same_walk};
+use crate::plan::{Arg, Place};
+use crate::tile::copy::Copy;
+use crate::tile::epilogue::Other;
+use crate::tile::function::Function;
+use crate::tile::spmm::{Matrix, Operand, Plane, Planes};
+use crate::tile::{LANES, signed};
+
+/// A layer `x·w + b`.
+pub(super) struct SparseMatrix {
+    /// Rows, outputs, features.
+    pub(super) shape: [usize; 3],
+    /// Whether the constant has a row for each output.
+    pub(super) transposed: bool,
+    /// What the constant is multiplied by.
+    pub(super) factor: f32,
+    /// The bias and what it is multiplied by.
+    pub(super) bias: Option<(ValueId, f32)>,
+    pub(super) act: Act,
+}
+
+impl Planner<'_> {
+    /// A layer by constants that are mostly zero, and the functions that follow it; `None` if another kernel is
+    /// faster.
+    pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        let [m, n, k] = layer.shape;
+        let nonzeros = graph.constant(w)?.nonzeros();
+        let vectors = m.div_ceil(LANES);
+        let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
+        let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
+        let dense = dense.max(choose::reading(k * n * 4));
+        let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
+        if !is_sparse(nonzeros, k * n) || cycles >= dense {
+            return None;
+        }
+        let output = self.f32_shape(chain.end.into())?;
+        let pitch = pitch(m);
+        // Kernels find features by numbers of 32 bits.
+        i32::try_from(n * pitch * 4).ok()?;
+        let offsets = (0..k).map(|i| i32::try_from(i * pitch * 4).ok()).collect::<Option<Vec<i32>>>()?;
+        let mut planes = Planes::new([1, n, 1, m]);
+        let walk = Plane { image: 0, channel: signed(pitch * 4) };
+        (planes.vectors, planes.lanes, planes.y) = (vectors, m.min(LANES), walk);
+        let mut numbers = Vec::new();
+        let mut values = Vec::new();
+        if let Some(function) = Function::of_act(layer.act) {
+            planes.steps.push((function, Other::None));
+        }
+        for Link { function, other, .. } in &chain.links {
+            let other = match other {
+                Beside::Nothing => Other::None,
+                Beside::Number(x) => Other::Number(*x),
+                Beside::Channels(_) => return None,
+                Beside::Value(value) => {
+                    let shape = self.f32_shape(*value)?;
+                    let elements = shape.iter().product::<usize>();
+                    if elements == m * n {
+                        values.push(*value);
+                        numbers.push(Vec::new());
+                        planes.operands.push(Operand::Plane(walk));
+                    } else if elements == n && shape.last() == Some(&n) && graph.constant(*value).is_some() {
+                        numbers.push(self.f32_constant(*value)?.as_f32()?.to_vec());
+                        planes.operands.push(Operand::Channel);
+                    } else {
+                        return None;
+                    }
+                    Other::Vector(planes.operands.len() - 1)
+                }
+            };
+            planes.steps.push((*function, other));
+        }
+        let bias = match layer.bias {
+            Some((bias, factor)) => self.f32_constant(bias)?.as_f32()?.iter().map(|b| b * factor).collect(),
+            None => vec![0.0; n],
+        };
+        let x_arg = self.by_features(node, x, [m, k])?;
+        let operands: Vec<Arg> =
+            values.into_iter().map(|value| self.by_features(chain.end, value, [m, n])).collect::<Option<_>>()?;
+        let (transposed, factor) = (layer.transposed, layer.factor);
+        let matrix = move |weights: &[f32]| {
+            let weight = |o: usize, i: usize| factor * if transposed { weights[o * k + i] } else { weights[i * n + o] };
+            let mut rows = Vec::with_capacity(n * k);
+            (0..n).for_each(|o| rows.extend((0..k).map(|i| weight(o, i))));
+            Matrix::new(n, |o| (0, &rows[o * k..][..k]))
+        };
+        let constants = Constants { weights: w, matrix: Box::new(matrix), offsets, bias, channels: numbers };
+        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let buffer = self.buffer(n * pitch * 4);
+        let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };
+        self.put(chain.end.into(), Place { buffer, layout });
+        let mut args = vec![x_arg, packed, Arg::Buffer(buffer, 0)];
+        args.extend(operands);
+        self.kernel(chain.end, work, args);
+        Some(())
+    }
+
+    /// A value as a matrix of this shape, feature by feature, each as many vectors as hold all rows.
+    fn by_features(&mut self, node: NodeId, x: ValueId, [m, k]: [usize; 2]) -> Option<Arg> {
+        let shape = self.f32_shape(x)?;
+        let pitch = pitch(m);
+        let wanted = feature_strides(&shape, pitch);
+        for place in self.places.get(&x).into_iter().flatten() {
+            if let Layout::Strided { start, strides } = &place.layout
+                && same_walk(&shape, strides, &wanted)
+            {
+                return Some(Arg::Buffer(place.buffer, *start));
+            }
+        }
+        let (from, strides) = self.strided(node, x)?;
+        let rows = reshaped(&shape, &strides, &[m, k]);
+        let (from, rows) = match rows {
+            Some(rows) => (from, rows),
+            None => (self.plain(node, x)?, vec![signed(k * 4), 4]),
+        };
+        let buffer = self.buffer(k * pitch * 4);
+        let to = [4, signed(pitch * 4)];
+        self.kernel(node, Copy::new(&[m, k], &rows, &to), vec![from, Arg::Buffer(buffer, 0)]);
+        self.put(x, Place { buffer, layout: Layout::Strided { start: 0, strides: wanted } });
+        Some(Arg::Buffer(buffer, 0))
+    }
+}
+
+/// Elements from one feature to the next: whole vectors of rows, or all rows where they are fewer.
+fn pitch(rows: usize) -> usize {
+    if rows < LANES { rows } else { rows.next_multiple_of(LANES) }
+}
+
+/// Strides of a value that lies feature by feature, its rows next to each other.
+fn feature_strides(shape: &[usize], pitch: usize) -> Vec<i64> {
+    let mut row = 4;
+    let mut strides = vec![0; shape.len()];
+    let last = shape.len() - 1;
+    strides[last] = signed(pitch * 4);
+    for axis in (0..last).rev() {
+        strides[axis] = row;
+        row *= signed(shape[axis]);
+    }
+    strides
+}

@@ -1,0 +1,33 @@
+//! The weights of a sparse product, before they are laid out for a kernel.
+
+/// The weights that are not zero, row by row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Matrix {
+    /// Where the entries of each row begin, and where the last ones end.
+    starts: Vec<usize>,
+    /// The k and the weight of each entry, those of a row by k.
+    entries: Vec<(u32, f32)>,
+}
+
+impl Matrix {
+    /// Of so many rows; `row` gives the first k of a row and its weights, one after the other.
+    pub(crate) fn new<'a>(rows: usize, row: impl Fn(usize) -> (usize, &'a [f32])) -> Matrix {
+        let mut matrix = Matrix { starts: vec![0], entries: Vec::new() };
+        for (first, weights) in (0..rows).map(row) {
+            let first = u32::try_from(first).expect("rows are short");
+            let kept = (first..).zip(weights).filter(|(_, weight)| **weight != 0.0);
+            matrix.entries.extend(kept.map(|(k, &weight)| (k, weight)));
+            matrix.starts.push(matrix.entries.len());
+        }
+        matrix
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The entries of a row.
+    pub(crate) fn row(&self, r: usize) -> &[(u32, f32)] {
+        &self.entries[self.starts[r]..self.starts[r + 1]]
+    }
+}

@@ -1,0 +1,225 @@
+//! Layers whose weights are mostly zero.
+
+use optc_codegen::{Jit, Plan, Target, Vectors};
+use optc_ir::op::{Act, Binary, Conv, GlobalAveragePool, Linear, MatMul, MaxPool, Unary};
+use optc_ir::{Backend, DType, Graph, Op, Tensor, Type, ValueId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{agree, random};
+
+/// Weights of which one in ten is not zero, none of the first row.
+fn sparse(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
+    let len: usize = shape.iter().product();
+    let row = len / shape[0];
+    let weight = |i: usize| if i >= row && rng.random_range(0..10) == 0 { rng.random_range(-2.0f32..2.0) } else { 0.0 };
+    Tensor::f32(shape, (0..len).map(weight).collect::<Vec<_>>())
+}
+
+/// A graph under construction.
+struct Net {
+    graph: Graph,
+    rng: ChaCha8Rng,
+    inputs: Vec<Tensor>,
+}
+
+impl Net {
+    fn new() -> Net {
+        Net { graph: Graph::new("sparse"), rng: ChaCha8Rng::seed_from_u64(31), inputs: Vec::new() }
+    }
+
+    fn input(&mut self, shape: &[usize]) -> ValueId {
+        self.inputs.push(random(&mut self.rng, shape));
+        self.graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied())).into()
+    }
+
+    fn weights(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = sparse(&mut self.rng, shape);
+        self.graph.add_tensor("w", tensor).into()
+    }
+
+    fn dense(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = random(&mut self.rng, shape);
+        self.graph.add_tensor("w", tensor).into()
+    }
+
+    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
+        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
+        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
+    }
+
+    /// A convolution with sparse weights and a bias.
+    fn conv(&mut self, conv: Conv, x: ValueId, weights: &[usize]) -> ValueId {
+        let (w, b) = (self.weights(weights), self.dense(&weights[..1]));
+        self.add(conv, &[x, w, b])
+    }
+
+    fn finish(mut self, y: ValueId) -> (Graph, Vec<Tensor>) {
+        self.graph.add_result("y", y);
+        (self.graph, self.inputs)
+    }
+}
+
+/// A convolution of such padding, stride and dilation.
+fn conv(pads: [usize; 4], strides: [usize; 2], dilations: [usize; 2]) -> Conv {
+    Conv { pads: pads.to_vec(), strides: strides.to_vec(), dilations: dilations.to_vec(), ..Conv::default() }
+}
+
+fn same(kernel: usize) -> Conv {
+    conv([kernel / 2; 4], [1, 1], [1, 1])
+}
+
+/// How many steps of a plan are products of sparse matrices.
+fn products(graph: &Graph) -> usize {
+    let plan = Plan::new(graph, &Target::host(1)).expect("the graph can be planned").to_string();
+    plan.matches("f32_spmm").count()
+}
+
+/// What it shows, a convolution, the shapes of its input and weights, and whether a sparse product is faster.
+type Layer = (&'static str, Conv, [usize; 4], [usize; 4], bool);
+
+/// The convolutions of the table, each a layer of its own.
+fn layers() -> Vec<Layer> {
+    let plain = [1, 1];
+    let wide = [1, 64, 14, 14];
+    vec![
+        ("1×1", same(1), wide, [96, 64, 1, 1], true),
+        ("1×1 of several images", same(1), [3, 64, 13, 11], [96, 64, 1, 1], true),
+        ("3×3", same(3), wide, [64, 64, 3, 3], true),
+        ("3×3 of several images", same(3), [2, 48, 17, 9], [61, 48, 3, 3], true),
+        ("valid", conv([0; 4], plain, plain), [1, 32, 21, 19], [64, 32, 5, 5], true),
+        ("more border than image", conv([3; 4], plain, plain), [1, 64, 5, 5], [64, 64, 3, 3], true),
+        ("uneven border", conv([1, 0, 2, 3], plain, plain), wide, [64, 64, 3, 4], true),
+        ("dilated", conv([2; 4], plain, [2, 2]), wide, [64, 64, 3, 3], true),
+        ("of stride 2", conv([1; 4], [2, 2], plain), [1, 64, 27, 28], [96, 64, 3, 3], true),
+        ("1×1 of stride 2", conv([0; 4], [2, 2], plain), [1, 64, 28, 27], [256, 64, 1, 1], true),
+        ("of strides 3 and 1, dilated", conv([2, 1, 0, 3], [3, 1], [1, 2]), [2, 64, 29, 14], [64, 64, 3, 3], true),
+        ("four pixels", same(3), [1, 128, 2, 2], [128, 128, 3, 3], true),
+        ("one pixel of stride 2", conv([1; 4], [2, 2], plain), [1, 128, 1, 1], [128, 128, 3, 3], false),
+        ("too small", same(1), [1, 3, 4, 4], [5, 3, 1, 1], false),
+    ]
+}
+
+#[test]
+fn convolutions() {
+    for (what, conv, x, weights, expected) in layers() {
+        for act in [Act::None, Act::Silu] {
+            let mut net = Net::new();
+            let input = net.input(&x);
+            let y = net.conv(Conv { act, ..conv.clone() }, input, &weights);
+            let (graph, inputs) = net.finish(y);
+            agree(what, &graph, &inputs);
+            assert_eq!(products(&graph) > 0, expected, "{what}");
+        }
+    }
+}
+
+/// What is not sparse enough stays as it was.
+#[test]
+fn dense_weights() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 64, 14, 14]);
+    let w = net.dense(&[64, 64, 3, 3]);
+    let y = net.add(same(3), &[x, w]);
+    let (graph, inputs) = net.finish(y);
+    agree("dense", &graph, &inputs);
+    assert_eq!(products(&graph), 0);
+}
+
+/// All weights are zero: what is left is the bias.
+#[test]
+fn no_weights() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 64, 14, 14]);
+    let w = net.graph.add_tensor("w", Tensor::f32([64, 64, 1, 1], vec![0.0; 64 * 64])).into();
+    let b = net.dense(&[64]);
+    let y = net.add(same(1), &[x, w, b]);
+    let (graph, inputs) = net.finish(y);
+    agree("no weights", &graph, &inputs);
+    assert_eq!(products(&graph), 1);
+}
+
+/// Two stages of a residual network between dense layers: sums, a stride, pools, and a result that two read.
+fn residual() -> (Graph, Vec<Tensor>) {
+    let mut net = Net::new();
+    let x = net.input(&[2, 3, 28, 28]);
+    let w = net.dense(&[32, 3, 3, 3]);
+    let mut x = net.add(Conv { act: Act::Relu, ..same(3) }, &[x, w]);
+    for _ in 0..2 {
+        let first = net.conv(Conv { act: Act::Relu, ..same(3) }, x, &[32, 32, 3, 3]);
+        let second = net.conv(same(3), first, &[32, 32, 3, 3]);
+        let sum = net.add(Op::Binary(Binary::Add), &[second, x]);
+        x = net.add(Op::Unary(Unary::Relu), &[sum]);
+    }
+    let first = net.conv(Conv { act: Act::Relu, ..conv([1; 4], [2, 2], [1, 1]) }, x, &[64, 32, 3, 3]);
+    let second = net.conv(same(3), first, &[64, 64, 3, 3]);
+    let down = net.conv(conv([0; 4], [2, 2], [1, 1]), x, &[64, 32, 1, 1]);
+    let scale = net.dense(&[64, 1, 1]);
+    let scaled = net.add(Op::Binary(Binary::Mul), &[second, scale]);
+    let sum = net.add(Op::Binary(Binary::Add), &[scaled, down]);
+    let pool = MaxPool { kernel: vec![2; 2], strides: vec![2; 2], ..MaxPool::default() };
+    let pooled = net.add(pool, &[sum]);
+    let last = net.conv(same(1), pooled, &[64, 64, 1, 1]);
+    let y = net.add(GlobalAveragePool {}, &[last]);
+    net.finish(y)
+}
+
+#[test]
+fn residual_networks() {
+    let (graph, inputs) = residual();
+    agree("residual", &graph, &inputs);
+    assert!(products(&graph) >= 6, "most layers are sparse products");
+}
+
+/// Sums that are kept in the result while weights go by, and what is added to them at last.
+#[test]
+fn deep_layers() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 64, 14, 14]);
+    let first = net.conv(Conv { act: Act::Relu, ..same(1) }, x, &[64, 64, 1, 1]);
+    let wide = net.conv(Conv { act: Act::Relu, ..same(1) }, first, &[128, 64, 1, 1]);
+    let narrow = net.conv(same(3), wide, &[64, 128, 3, 3]);
+    let y = net.add(Op::Binary(Binary::Add), &[narrow, first]);
+    let (graph, inputs) = net.finish(y);
+    agree("deep", &graph, &inputs);
+    assert_eq!(products(&graph), 3);
+}
+
+/// Matrices, also one after the other with a sum and a function between.
+fn matrices() -> (Graph, Vec<Tensor>) {
+    let mut net = Net::new();
+    let x = net.input(&[2, 33, 128]);
+    let (w, b) = (net.weights(&[256, 128]), net.dense(&[256]));
+    let wide = net.add(Linear { act: Act::Gelu }, &[x, w, b]);
+    let w = net.weights(&[256, 128]);
+    let narrow = net.add(MatMul {}, &[wide, w]);
+    let b = net.dense(&[128]);
+    let biased = net.add(Op::Binary(Binary::Add), &[narrow, b]);
+    let y = net.add(Op::Binary(Binary::Add), &[biased, x]);
+    net.finish(y)
+}
+
+#[test]
+fn matrices_of_rows() {
+    let (graph, inputs) = matrices();
+    agree("matrices", &graph, &inputs);
+    assert_eq!(products(&graph), 2);
+}
+
+#[test]
+fn targets_give_the_same_bits() {
+    for (what, (graph, inputs)) in [("residual", residual()), ("matrices", matrices())] {
+        let mut known: Option<Vec<u32>> = None;
+        for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
+            for threads in [1, 2] {
+                let target = Target { vectors, threads };
+                let results = Jit { target }.compile(&graph).unwrap().run(&inputs).unwrap();
+                let bits: Vec<u32> = results[0].as_f32().unwrap().iter().map(|x| x.to_bits()).collect();
+                if let Some(known) = &known {
+                    assert_eq!(known.iter().zip(&bits).position(|(a, b)| a != b), None, "{what}: {vectors}, {threads}");
+                }
+                known = Some(bits);
+            }
+        }
+    }
+}
