@@ -181,6 +181,15 @@ pub(crate) fn image_shape(shape: &[usize]) -> Option<[usize; 4]> {
     }
 }
 
+/// Strides of a value of rank 3 or 4 as those of images: one spatial axis is a row of pixels.
+pub(crate) fn image_strides(strides: Vec<i64>) -> Option<[i64; 4]> {
+    match *strides {
+        [n, c, w] => Some([n, c, 0, w]),
+        [n, c, h, w] => Some([n, c, h, w]),
+        _ => None,
+    }
+}
+
 /// The layout of a transposed view: axis `i` of the result is axis `perm[i]`.
 pub(crate) fn permuted(strides: &[i64], perm: &[usize]) -> Vec<i64> {
     perm.iter().map(|&axis| strides[axis]).collect()

@@ -2,7 +2,7 @@
 
 use optc_ir::Tensor;
 
-use crate::measure::{arg_max, row_len};
+use crate::measure::{Pair, arg_max};
 
 /// Distances between results of two models, the first of which is the reference, summed over runs.
 ///
@@ -23,20 +23,11 @@ impl Divergence {
     /// # Errors
     /// A message if the shapes differ.
     pub fn add(&mut self, a: &Tensor, b: &Tensor, rows: Option<usize>) -> Result<(), String> {
-        if a.shape() != b.shape() {
-            return Err(format!("shapes differ: {:?} and {:?}", a.shape(), b.shape()));
-        }
-        let row = row_len(a.shape());
-        let len = match (rows, a.shape().first()) {
-            (Some(rows), Some(&leading)) if leading > 0 => a.len() / leading * rows.min(leading),
-            _ => a.len(),
-        };
-        let (a, b) = (a.data().to_f64(), b.data().to_f64());
-        let (a, b) = (&a[..len], &b[..len]);
-        self.squares += a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>();
-        self.elements += len as u64;
-        if row > 1 {
-            for (x, y) in a.chunks_exact(row).zip(b.chunks_exact(row)) {
+        let Pair { a, b, row_len } = Pair::new(a, b, rows)?;
+        self.squares += a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum::<f64>();
+        self.elements += a.len() as u64;
+        if row_len > 1 {
+            for (x, y) in a.chunks_exact(row_len).zip(b.chunks_exact(row_len)) {
                 self.rows += 1;
                 self.agreeing += u64::from(arg_max(x) == arg_max(y));
                 self.kl += kullback_leibler(x, y);

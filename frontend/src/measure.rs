@@ -23,18 +23,9 @@ impl Distance {
     /// # Errors
     /// A message if the shapes differ.
     pub fn add(&mut self, a: &Tensor, b: &Tensor, rows: Option<usize>) -> Result<(), String> {
-        if a.shape() != b.shape() {
-            return Err(format!("shapes differ: {:?} and {:?}", a.shape(), b.shape()));
-        }
-        let row_len = row_len(a.shape());
-        let len = match (rows, a.shape().first()) {
-            (Some(rows), Some(&leading)) if leading > 0 => a.len() / leading * rows.min(leading),
-            _ => a.len(),
-        };
-        let (a, b) = (a.data().to_f64(), b.data().to_f64());
-        let (a, b) = (&a[..len], &b[..len]);
+        let Pair { a, b, row_len } = Pair::new(a, b, rows)?;
         let (mut largest, mut apart) = (0.0f64, 0.0f64);
-        for (&x, &y) in a.iter().zip(b) {
+        for (&x, &y) in a.iter().zip(&b) {
             if x == y || (x.is_nan() && y.is_nan()) {
                 // Equal infinities are at distance zero, which subtracting them would not give.
             } else if x.is_finite() && y.is_finite() {
@@ -105,8 +96,37 @@ impl Distance {
     }
 }
 
+/// The elements of two results that count.
+pub(crate) struct Pair {
+    pub(crate) a: Vec<f64>,
+    pub(crate) b: Vec<f64>,
+    /// Elements of a row: the extent of the last axis longer than 1.
+    pub(crate) row_len: usize,
+}
+
+impl Pair {
+    /// Only the first `rows` of the leading axis count, if given.
+    ///
+    /// # Errors
+    /// A message if the shapes differ.
+    pub(crate) fn new(a: &Tensor, b: &Tensor, rows: Option<usize>) -> Result<Pair, String> {
+        if a.shape() != b.shape() {
+            return Err(format!("shapes differ: {:?} and {:?}", a.shape(), b.shape()));
+        }
+        let row_len = row_len(a.shape());
+        let len = match (rows, a.shape().first()) {
+            (Some(rows), Some(&leading)) if leading > 0 => a.len() / leading * rows.min(leading),
+            _ => a.len(),
+        };
+        let (mut a, mut b) = (a.data().to_f64(), b.data().to_f64());
+        a.truncate(len);
+        b.truncate(len);
+        Ok(Pair { a, b, row_len })
+    }
+}
+
 /// The extent of the last axis longer than 1 if it is followed by axes of extent 1 only.
-pub(crate) fn row_len(shape: &[usize]) -> usize {
+fn row_len(shape: &[usize]) -> usize {
     shape.iter().rev().copied().find(|&n| n != 1).unwrap_or(1)
 }
 

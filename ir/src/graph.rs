@@ -216,6 +216,11 @@ impl Graph {
         &self.inputs
     }
 
+    /// The number of samples a run takes, the first extent of the first input, if that is fixed.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.ty(*self.inputs.first()?).shape()?.first()?.fixed()
+    }
+
     /// The `return` node.
     pub fn ret(&self) -> NodeId {
         self.ret

@@ -47,6 +47,23 @@ fn single(op: impl Into<Op>, shapes: &[&[usize]], dynamic: bool, rng: &mut ChaCh
     (graph, inputs)
 }
 
+/// Runs on all vectors that there are here and on one and two threads: all must give the same bits.
+fn same_bits(what: &str, graph: &Graph, inputs: &[Tensor]) {
+    let mut known: Option<Vec<u32>> = None;
+    for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
+        for threads in [1, 2] {
+            let target = Target { vectors, threads };
+            let results = Jit { target }.compile(graph).unwrap().run(inputs).unwrap();
+            let bits: Vec<u32> = results[0].as_f32().unwrap().iter().map(|x| x.to_bits()).collect();
+            if let Some(known) = &known {
+                let other = known.iter().zip(&bits).position(|(a, b)| a != b);
+                assert_eq!(other, None, "{what}: {vectors} on {threads} threads gives other bits");
+            }
+            known = Some(bits);
+        }
+    }
+}
+
 /// Runs both backends; the plan must use kernels alone.
 fn agree(what: &str, graph: &Graph, inputs: &[Tensor]) {
     let plan = Plan::new(graph, &Target::host(1)).expect("the graph can be planned");
@@ -454,18 +471,6 @@ fn layers() -> Vec<(&'static str, Graph, Vec<Tensor>)> {
 #[test]
 fn targets_give_the_same_bits() {
     for (what, graph, inputs) in layers() {
-        let mut known: Option<Vec<u32>> = None;
-        for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
-            for threads in [1, 2] {
-                let target = Target { vectors, threads };
-                let results = Jit { target }.compile(&graph).unwrap().run(&inputs).unwrap();
-                let bits: Vec<u32> = results[0].as_f32().unwrap().iter().map(|x| x.to_bits()).collect();
-                if let Some(known) = &known {
-                    let other = known.iter().zip(&bits).position(|(a, b)| a != b);
-                    assert_eq!(other, None, "{what}: {vectors} on {threads} threads gives other bits");
-                }
-                known = Some(bits);
-            }
-        }
+        same_bits(what, &graph, &inputs);
     }
 }

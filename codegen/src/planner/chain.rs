@@ -3,11 +3,11 @@
 //! A function joins the chain that feeds it if nothing else reads what it is fed. The chain is computed where
 //! its last node stands, so that everything its functions read is there.
 
-use optc_ir::op::{Binary, Variadic};
+use optc_ir::op::{Act, Binary, Variadic};
 use optc_ir::{Graph, NodeId, Op, ValueId};
 
 use super::Planner;
-use crate::tile::epilogue::MAX_OPERANDS;
+use crate::tile::epilogue::{MAX_OPERANDS, Other};
 use crate::tile::function::Function;
 
 /// A node and the functions applied to its result.
@@ -64,6 +64,26 @@ impl Chain {
         nodes.extend(self.links.iter().map(|link| link.node));
         nodes.dedup();
         nodes
+    }
+
+    /// An activation and the functions of the links, as they stand in an epilogue. `add` makes what a function
+    /// reads beside the running value the next operand.
+    pub(super) fn steps(&self, act: Act, mut add: impl FnMut(&Beside) -> Option<()>) -> Option<Vec<(Function, Other)>> {
+        let mut steps: Vec<_> = Function::of_act(act).into_iter().map(|function| (function, Other::None)).collect();
+        let mut operands = 0;
+        for Link { function, other, .. } in &self.links {
+            let other = match other {
+                Beside::Nothing => Other::None,
+                Beside::Number(x) => Other::Number(*x),
+                beside => {
+                    add(beside)?;
+                    operands += 1;
+                    Other::Vector(operands - 1)
+                }
+            };
+            steps.push((*function, other));
+        }
+        Some(steps)
     }
 
     /// Values read beside the running one.

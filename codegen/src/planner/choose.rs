@@ -26,6 +26,11 @@ pub(super) struct Layer {
     pub(super) planes: Option<f64>,
 }
 
+impl Layer {
+    /// Whatever works in blocks in any case.
+    pub(super) const IN_BLOCKS: Layer = Layer { blocks: 0.0, planes: None };
+}
+
 /// What reads a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {

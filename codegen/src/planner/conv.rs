@@ -5,16 +5,15 @@ use optc_ir::op::{self, Act, Conv};
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
-use super::chain::{Beside, Chain, Link};
+use super::chain::{Beside, Chain};
 use super::values::{Steps as ValueSteps, WeightBox};
-use crate::layout::Blocked;
+use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
-use crate::tile::epilogue::{Epilogue, Other, Strides};
+use crate::tile::epilogue::{Epilogue, Strides};
 use crate::tile::fill::{Fill, Planes};
-use crate::tile::function::Function;
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 /// Channels below which a convolution reads an image in order of its axes rather than in blocks.
@@ -97,7 +96,7 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
-                Op::Conv(_) if self.sparse.contains(&node) => None,
+                Op::Conv(_) if self.sparse.contains_key(&node) => None,
                 Op::Conv(conv) => {
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                         Some(grid) => window.border_of_patches(grid),
@@ -125,7 +124,7 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse.contains(&node) && self.sparse_convolution(chain, conv, &window).is_some() {
+        if self.sparse_convolution(chain, conv, &window).is_some() {
             return Some(());
         }
         let per_group = [weights[1], weights[0] / conv.group];
@@ -257,16 +256,12 @@ impl Planner<'_> {
     /// An image in order of its axes, with the border of zeros that windows reach into: where the first window
     /// begins, and its steps along images, channels, rows and columns.
     pub(super) fn plain_image(&mut self, node: NodeId, x: ValueId, window: &Window) -> Option<(Arg, [i64; 4])> {
-        let shape = self.f32_shape(x)?;
         let [rows, columns] = window.axes.map(|axis| axis.input);
         let (images, channels) = (window.images, window.channels[0]);
         let border = window.border();
         if border == [0; 4] {
-            let (arg, mut strides) = self.strided(node, x)?;
-            if shape.len() == 3 {
-                strides.insert(2, 0);
-            }
-            return Some((arg, strides.try_into().ok()?));
+            let (arg, strides) = self.strided(node, x)?;
+            return Some((arg, image_strides(strides)?));
         }
         let (height, width) = (rows + border[0] + border[2], columns + border[1] + border[3]);
         let row = width * 4;
@@ -276,10 +271,8 @@ impl Planner<'_> {
         if let Some(&buffer) = self.packed_values.get(&(x, how.clone())) {
             return Some((Arg::Buffer(buffer, 0), to));
         }
-        let (arg, mut strides) = self.strided(node, x)?;
-        if shape.len() == 3 {
-            strides.insert(2, 0);
-        }
+        let (arg, strides) = self.strided(node, x)?;
+        let strides = image_strides(strides)?;
         let buffer = self.buffer(images * channels * plane);
         let planes = Planes { count: images * channels, step: signed(plane), height, width, column: 4 };
         self.kernel(node, Fill::border(0.0, planes, border), vec![Arg::Buffer(buffer, 0)]);
@@ -337,36 +330,26 @@ impl Planner<'_> {
             args.push(self.vector(chain.end, bias)?);
             epilogue.bias = true;
         }
-        if let Some(function) = Function::of_act(act) {
-            epilogue.steps.push((function, Other::None));
-        }
-        for Link { function, other, .. } in &chain.links {
-            let other = match other {
-                Beside::Nothing => Other::None,
-                Beside::Number(x) => Other::Number(*x),
-                Beside::Channels(numbers) => {
-                    let index = self.pack(numbers);
-                    args.push(Arg::Constant(index, 0));
-                    epilogue.operands.push(per_channel());
-                    Other::Vector(epilogue.operands.len() - 1)
-                }
+        epilogue.steps = chain.steps(act, |beside| {
+            let (arg, strides) = match beside {
+                Beside::Channels(numbers) => (Arg::Constant(self.pack(numbers), 0), per_channel()),
                 Beside::Value(value) => {
                     let elements: usize = self.f32_shape(*value)?.iter().product();
                     if elements == shape.iter().product::<usize>() {
                         let (buffer, image) = self.blocked(chain.end, *value, [0; 4])?;
-                        args.push(Arg::Buffer(buffer, image.start()));
-                        epilogue.operands.push(image.strides());
+                        (Arg::Buffer(buffer, image.start()), image.strides())
                     } else if elements == shape[1] && self.along_channels(*value, chain.end) {
-                        args.push(self.vector(chain.end, *value)?);
-                        epilogue.operands.push(per_channel());
+                        (self.vector(chain.end, *value)?, per_channel())
                     } else {
                         return None;
                     }
-                    Other::Vector(epilogue.operands.len() - 1)
                 }
+                Beside::Nothing | Beside::Number(_) => return None,
             };
-            epilogue.steps.push((*function, other));
-        }
+            args.push(arg);
+            epilogue.operands.push(strides);
+            Some(())
+        })?;
         Some((epilogue, args))
     }
 

@@ -4,7 +4,7 @@ use optc_ir::op::{Act, Gemm};
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
-use super::chain::{Beside, Chain, Link};
+use super::chain::{Beside, Chain};
 use super::sparse_matrix::SparseMatrix;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Layout, permuted, plain_strides, reshaped};
@@ -260,33 +260,22 @@ impl Planner<'_> {
     ) -> Option<(Epilogue, Vec<Arg>)> {
         let mut epilogue = Epilogue { bias, ..Epilogue::default() };
         let mut args = Vec::new();
-        if let Some(function) = Function::of_act(act) {
-            epilogue.steps.push((function, Other::None));
-        }
         let elements = product.batch[0] * product.batch[1] * product.m * product.n;
-        for Link { function, other, .. } in &chain.links {
-            let other = match other {
-                Beside::Nothing => Other::None,
-                Beside::Number(x) => Other::Number(*x),
-                Beside::Channels(_) => return None,
-                Beside::Value(value) => {
-                    let shape = self.f32_shape(*value)?;
-                    let block = signed(VECTOR_BYTES);
-                    let strides = if shape.iter().product::<usize>() == elements && product.batch == [1, 1] {
-                        args.push(self.plain(chain.end, *value)?);
-                        Strides { column: signed(product.n * 4), block, ..Strides::default() }
-                    } else if shape.iter().product::<usize>() == product.n && shape.last() == Some(&product.n) {
-                        args.push(self.plain(chain.end, *value)?);
-                        Strides { block, ..Strides::default() }
-                    } else {
-                        return None;
-                    };
-                    epilogue.operands.push(strides);
-                    Other::Vector(epilogue.operands.len() - 1)
-                }
+        epilogue.steps = chain.steps(act, |beside| {
+            let Beside::Value(value) = beside else { return None };
+            let shape = self.f32_shape(*value)?;
+            let block = signed(VECTOR_BYTES);
+            let strides = if shape.iter().product::<usize>() == elements && product.batch == [1, 1] {
+                Strides { column: signed(product.n * 4), block, ..Strides::default() }
+            } else if shape.iter().product::<usize>() == product.n && shape.last() == Some(&product.n) {
+                Strides { block, ..Strides::default() }
+            } else {
+                return None;
             };
-            epilogue.steps.push((*function, other));
-        }
+            args.push(self.plain(chain.end, *value)?);
+            epilogue.operands.push(strides);
+            Some(())
+        })?;
         Some((epilogue, args))
     }
 }

@@ -65,8 +65,8 @@ pub(crate) struct Planner<'g> {
     packed_values: HashMap<(ValueId, String), usize>,
     /// Borders that the readers of a value need.
     borders: HashMap<ValueId, [usize; 4]>,
-    /// Convolutions that are computed as sparse products.
-    sparse: HashSet<NodeId>,
+    /// Convolutions that are computed as sparse products, and how many of their weights are not zero.
+    sparse: HashMap<NodeId, usize>,
     /// Elements from one row to the next of planes of these extents, where there are gaps.
     pitches: HashMap<[usize; 2], usize>,
     /// Borders that those readers of a value need that read it in planes.
@@ -119,7 +119,7 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         packed: HashMap::new(),
         packed_values: HashMap::new(),
         borders: HashMap::new(),
-        sparse: HashSet::new(),
+        sparse: HashMap::new(),
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),

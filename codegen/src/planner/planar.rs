@@ -4,7 +4,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::conv::Window;
-use crate::layout::{Layout, Planar, image_shape};
+use crate::layout::{Layout, Planar, image_shape, image_strides};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::epilogue::Strides;
@@ -128,9 +128,7 @@ impl Planner<'_> {
         }
         let (place, image) = self.new_planes(node, value, images, border, true);
         let whole = Phase { first: [0, 0], stride: [1, 1], extents: [images[2], images[3]] };
-        let [image_step, channel, row] = image.steps();
-        let to = (Arg::Buffer(place.buffer, image.start()), [image_step, channel, row]);
-        self.fill_planes(node, value, whole, to)?;
+        self.fill_planes(node, value, whole, (Arg::Buffer(place.buffer, image.start()), image.steps()))?;
         self.put(value, place.clone());
         Some((place.buffer, image))
     }
@@ -205,10 +203,8 @@ impl Planner<'_> {
         (to, steps): (Vec<Arg>, [i64; 3]),
     ) -> Option<()> {
         let images = image_shape(&self.f32_shape(value)?)?;
-        let (from, mut strides) = self.contiguous(node, value)?;
-        if strides.len() == 3 {
-            strides.insert(2, 0);
-        }
+        let (from, strides) = self.contiguous(node, value)?;
+        let strides = image_strides(strides)?;
         let from = moved(from, strides[2] * signed(phase.first[0]))?;
         let rows = [strides[0], strides[1], strides[2] * signed(phase.stride[0])];
         let walks: Vec<&[i64]> = [&rows[..]].into_iter().chain(to.iter().map(|_| &steps[..])).collect();
@@ -237,10 +233,8 @@ impl Planner<'_> {
             self.kernel(node, Transpose::to_planes(shape, walk, steps), vec![Arg::Buffer(buffer, start), to]);
             return Some(());
         }
-        let (from, mut strides) = self.strided(node, value)?;
-        if strides.len() == 3 {
-            strides.insert(2, 0);
-        }
+        let (from, strides) = self.strided(node, value)?;
+        let strides = image_strides(strides)?;
         let first = strides[2] * signed(phase.first[0]) + strides[3] * signed(phase.first[1]);
         let from = moved(from, first)?;
         let walk = [strides[0], strides[1], strides[2] * rows, strides[3] * columns];

@@ -7,14 +7,12 @@ use optc_ir::op::Conv;
 use optc_ir::{DType, NodeId, Op, ValueId};
 
 use super::Planner;
-use super::chain::{Beside, Chain, Link};
+use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value};
 use super::conv::Window;
 use super::planar::Reading;
 use crate::layout::Planar;
 use crate::plan::Arg;
-use crate::tile::epilogue::Other;
-use crate::tile::function::Function;
 use crate::tile::schedule::segment_runs;
 use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
@@ -33,6 +31,17 @@ const ROUNDS: usize = 8;
 /// Makes a matrix of the elements of a constant.
 type MakeMatrix = Box<dyn Fn(&[f32]) -> Matrix>;
 
+/// A convolution that may be computed as a sparse product.
+struct Candidate {
+    node: NodeId,
+    window: Window,
+    group: usize,
+    /// Weights that are not zero.
+    nonzeros: usize,
+    /// Whether most are.
+    sparse: bool,
+}
+
 /// Constants of a layer.
 pub(super) struct Constants {
     pub(super) weights: ValueId,
@@ -49,18 +58,16 @@ pub(super) struct Constants {
 impl Planner<'_> {
     /// Chooses the convolutions that are computed as sparse products, and the pitches and borders of planes.
     pub(super) fn find_sparse(&mut self) {
-        let candidates: Vec<(NodeId, Window)> = self
-            .graph
-            .topo_order()
-            .into_iter()
-            .filter_map(|node| {
-                let Op::Conv(conv) = self.graph.op(node) else { return None };
-                Some((node, self.sparse_window(node, conv)?))
-            })
-            .collect();
+        let candidate = |node| {
+            let Op::Conv(conv) = self.graph.op(node) else { return None };
+            let window = self.sparse_window(node, conv)?;
+            let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
+            let (group, nonzeros) = (conv.group, weights.nonzeros());
+            Some(Candidate { node, window, group, nonzeros, sparse: is_sparse(nonzeros, weights.len()) })
+        };
+        let candidates: Vec<Candidate> = self.graph.topo_order().into_iter().filter_map(candidate).collect();
         // Beside sparse layers others may gain from planes; without any, nothing changes.
-        let weights = |node| self.graph.operand(node, 1).and_then(|w| self.graph.constant(w));
-        if !candidates.iter().filter_map(|(node, _)| weights(*node)).any(|w| is_sparse(w.nonzeros(), w.len())) {
+        if !candidates.iter().any(|candidate| candidate.sparse) {
             return;
         }
         self.choose_sparse(&candidates);
@@ -75,15 +82,14 @@ impl Planner<'_> {
     }
 
     /// Decides for each candidate, by what it costs in blocks and in planes and what conversions cost.
-    fn choose_sparse(&mut self, candidates: &[(NodeId, Window)]) {
+    fn choose_sparse(&mut self, candidates: &[Candidate]) {
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
         // The layer that computes each value.
         let mut index = HashMap::new();
-        for &(node, ref window) in candidates {
-            let end = self.chain_of(node).map_or(node, |chain| chain.end);
-            index.insert(end, layers.len());
-            layers.push(self.sparse_layer(node, window));
+        for candidate in candidates {
+            index.insert(self.end_of(candidate.node), layers.len());
+            layers.push(self.sparse_layer(candidate));
         }
         let others = layers.len();
         let mut values: Vec<Value> = Vec::new();
@@ -98,60 +104,57 @@ impl Planner<'_> {
                 let chain = self.absorbed.get(&user).copied().unwrap_or(user);
                 match index.get(&chain) {
                     Some(&layer) => {
-                        let (start, window) = &candidates[layer];
+                        let Candidate { node: start, window, .. } = &candidates[layer];
                         let split = user == *start && slot == 0 && !window.reading().is_whole();
                         readers.push(Reader { layer, split });
                     }
                     None if matches!(graph.op(user), Op::Return(_)) => {}
                     None => {
-                        layers.push(Layer { blocks: 0.0, planes: None });
+                        layers.push(Layer::IN_BLOCKS);
                         readers.push(Reader { layer: layers.len() - 1, split: false });
                     }
                 }
             }
             values.push(Value { producer, readers, cycles: conversion(shape.iter().product()) });
         }
-        for &(node, _) in candidates {
+        for &Candidate { node, .. } in candidates {
             let Some(x) = graph.operand(node, 0) else { continue };
-            let end = self.chain_of(node).map_or(node, |chain| chain.end);
             if !index.contains_key(&self.absorbed.get(&x.node).copied().unwrap_or(x.node))
                 && !matches!(graph.op(x.node), Op::Input(_))
             {
-                layers.push(Layer { blocks: 0.0, planes: None });
+                layers.push(Layer::IN_BLOCKS);
                 let elements = self.f32_shape(x).map_or(0, |shape| shape.iter().product());
-                let readers = vec![Reader { layer: index[&end], split: false }];
+                let readers = vec![Reader { layer: index[&self.end_of(node)], split: false }];
                 values.push(Value { producer: layers.len() - 1, readers, cycles: conversion(elements) });
             }
         }
         let chosen = choose::choose(&layers, &values);
-        for (&(node, _), planes) in candidates.iter().zip(&chosen[..others]) {
+        for (candidate, planes) in candidates.iter().zip(&chosen[..others]) {
             if *planes {
-                self.sparse.insert(node);
+                self.sparse.insert(candidate.node, candidate.nonzeros);
             }
         }
     }
 
-    /// The chain that a layer begins.
-    fn chain_of(&self, node: NodeId) -> Option<&Chain> {
-        self.chains.get(self.absorbed.get(&node).unwrap_or(&node)).filter(|chain| chain.start == node)
+    /// Where the chain ends that a layer begins.
+    fn end_of(&self, node: NodeId) -> NodeId {
+        let chain = self.chains.get(self.absorbed.get(&node).unwrap_or(&node));
+        chain.filter(|chain| chain.start == node).map_or(node, |chain| chain.end)
     }
 
     /// What a layer costs.
-    fn sparse_layer(&self, node: NodeId, window: &Window) -> Layer {
-        let graph = self.graph;
-        let Op::Conv(conv) = graph.op(node) else { return Layer { blocks: 0.0, planes: None } };
-        let nonzeros = graph.operand(node, 1).and_then(|w| graph.constant(w)).map_or(0, |w| w.nonzeros());
+    fn sparse_layer(&self, &Candidate { ref window, group, nonzeros, .. }: &Candidate) -> Layer {
         let reading = window.reading();
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
-        let product = self.product(window, &reading, (conv.group, nonzeros));
+        let product = self.product(window, &reading, (group, nonzeros));
         let pixels = images * rows * columns;
-        let per_group = [channels / conv.group, outputs / conv.group];
+        let per_group = [channels / group, outputs / group];
         // Groups that do not fill blocks of channels are computed as one.
-        let depthwise = conv.group > 1 && per_group == [1, 1];
-        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { conv.group } else { 1 };
+        let depthwise = group > 1 && per_group == [1, 1];
+        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
         let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
-        let dense = self.winograd_cycles(conv.group, window).map_or(dense, |cycles| cycles.min(dense));
+        let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
         let split = if reading.is_whole() {
             0.0
         } else {
@@ -174,11 +177,11 @@ impl Planner<'_> {
 
     /// Sets the pitch of planes of each extents, and the borders of values in planes. Planes that a convolution
     /// reads pixel by pixel have the pitch of those it writes.
-    fn agree_on_pitches(&mut self, candidates: &[(NodeId, Window)]) {
-        let chosen: Vec<_> = candidates.iter().filter(|(node, _)| self.sparse.contains(node)).collect();
+    fn agree_on_pitches(&mut self, candidates: &[Candidate]) {
+        let chosen: Vec<_> = candidates.iter().filter(|candidate| self.sparse.contains_key(&candidate.node)).collect();
         for _ in 0..ROUNDS {
             let mut changed = false;
-            for (_, window) in &chosen {
+            for Candidate { window, .. } in &chosen {
                 let reading = window.reading();
                 let out = [window.axes[0].out, window.axes[1].out];
                 let pitch = self.pitch(out).max(reading.extents[1] + reading.gap());
@@ -199,7 +202,7 @@ impl Planner<'_> {
                 break;
             }
         }
-        for (node, window) in chosen {
+        for Candidate { node, window, .. } in chosen {
             let reading = window.reading();
             let Some(x) = self.graph.operand(*node, 0).filter(|_| reading.is_whole()) else { continue };
             let border = self.planar_borders.entry(x).or_default();
@@ -210,6 +213,7 @@ impl Planner<'_> {
     /// A convolution as a sparse product, and the functions that follow it.
     pub(super) fn sparse_convolution(&mut self, chain: &Chain, conv: &Conv, window: &Window) -> Option<()> {
         let node = chain.start;
+        let nonzeros = *self.sparse.get(&node)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let reading = window.reading();
         let out = window.output();
@@ -242,7 +246,7 @@ impl Planner<'_> {
             Some(bias) => self.f32_constant(bias)?.as_f32()?.to_vec(),
             None => vec![0.0; out[1]],
         };
-        let product = self.product(window, &reading, (conv.group, self.graph.constant(w)?.nonzeros()));
+        let product = self.product(window, &reading, (conv.group, nonzeros));
         let (outputs, per_group) = (out[1], out[1] / conv.group);
         // Weights of a row, for the channels of its group.
         let own = window.channels[0] / conv.group * window.taps();
@@ -321,19 +325,8 @@ impl Planner<'_> {
     fn planes_epilogue(&self, chain: &Chain, conv: &Conv, out: [usize; 4]) -> Option<(Planes, Vec<Vec<f32>>)> {
         let mut planes = Planes::new(out);
         let mut numbers = Vec::new();
-        if let Some(function) = Function::of_act(conv.act) {
-            planes.steps.push((function, Other::None));
-        }
-        for Link { function, other, .. } in &chain.links {
-            let operand = match other {
-                Beside::Nothing => {
-                    planes.steps.push((*function, Other::None));
-                    continue;
-                }
-                Beside::Number(x) => {
-                    planes.steps.push((*function, Other::Number(*x)));
-                    continue;
-                }
+        planes.steps = chain.steps(conv.act, |beside| {
+            let operand = match beside {
                 Beside::Channels(of_channels) => {
                     numbers.push(of_channels.clone());
                     Operand::Channel
@@ -350,10 +343,11 @@ impl Planner<'_> {
                         return None;
                     }
                 }
+                Beside::Nothing | Beside::Number(_) => return None,
             };
             planes.operands.push(operand);
-            planes.steps.push((*function, Other::Vector(planes.operands.len() - 1)));
-        }
+            Some(())
+        })?;
         Some((planes, numbers))
     }
 

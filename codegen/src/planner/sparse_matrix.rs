@@ -7,14 +7,12 @@ use optc_ir::op::Act;
 use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
-use super::chain::{Beside, Chain, Link};
+use super::chain::{Beside, Chain};
 use super::choose::{self, Product};
 use super::sparse::{Constants, conversion, is_sparse};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
-use crate::tile::epilogue::Other;
-use crate::tile::function::Function;
 use crate::tile::spmm::{Matrix, Operand, Plane, Planes};
 use crate::tile::{LANES, signed};
 
@@ -57,32 +55,22 @@ impl Planner<'_> {
         (planes.vectors, planes.lanes, planes.y) = (vectors, m.min(LANES), walk);
         let mut numbers = Vec::new();
         let mut values = Vec::new();
-        if let Some(function) = Function::of_act(layer.act) {
-            planes.steps.push((function, Other::None));
-        }
-        for Link { function, other, .. } in &chain.links {
-            let other = match other {
-                Beside::Nothing => Other::None,
-                Beside::Number(x) => Other::Number(*x),
-                Beside::Channels(_) => return None,
-                Beside::Value(value) => {
-                    let shape = self.f32_shape(*value)?;
-                    let elements = shape.iter().product::<usize>();
-                    if elements == m * n {
-                        values.push(*value);
-                        numbers.push(Vec::new());
-                        planes.operands.push(Operand::Plane(walk));
-                    } else if elements == n && shape.last() == Some(&n) && graph.constant(*value).is_some() {
-                        numbers.push(self.f32_constant(*value)?.as_f32()?.to_vec());
-                        planes.operands.push(Operand::Channel);
-                    } else {
-                        return None;
-                    }
-                    Other::Vector(planes.operands.len() - 1)
-                }
-            };
-            planes.steps.push((*function, other));
-        }
+        planes.steps = chain.steps(layer.act, |beside| {
+            let Beside::Value(value) = beside else { return None };
+            let shape = self.f32_shape(*value)?;
+            let elements = shape.iter().product::<usize>();
+            if elements == m * n {
+                values.push(*value);
+                numbers.push(Vec::new());
+                planes.operands.push(Operand::Plane(walk));
+            } else if elements == n && shape.last() == Some(&n) && graph.constant(*value).is_some() {
+                numbers.push(self.f32_constant(*value)?.as_f32()?.to_vec());
+                planes.operands.push(Operand::Channel);
+            } else {
+                return None;
+            }
+            Some(())
+        })?;
         let bias = match layer.bias {
             Some((bias, factor)) => self.f32_constant(bias)?.as_f32()?.iter().map(|b| b * factor).collect(),
             None => vec![0.0; n],

@@ -93,7 +93,7 @@ impl Epilogue {
         if !self.bias {
             sums.iter().for_each(|&sum| w.set(sum, 0.0));
         } else if let Some((&first, others)) = sums.split_first() {
-            w.load(first, pointer(FOURTH).at(bias));
+            w.load(first, P::of(FOURTH).at(bias));
             others.iter().for_each(|&sum| w.set(sum, first));
         }
     }
@@ -109,7 +109,7 @@ impl Epilogue {
     ) {
         for &(function, other) in &self.steps {
             let place =
-                |operand: usize, i: usize| pointer(self.first_operand() + operand).at(at(self.operands[operand], i));
+                |operand: usize, i: usize| P::of(self.first_operand() + operand).at(at(self.operands[operand], i));
             let source = |i: usize| match other {
                 Other::None => Src::Const(0.0),
                 Other::Number(x) => Src::Const(x),
@@ -134,9 +134,4 @@ impl Epilogue {
             }
         }
     }
-}
-
-/// The pointer of an index.
-fn pointer(index: usize) -> P {
-    P(u8::try_from(index).expect("a program takes few pointers"))
 }

@@ -229,7 +229,7 @@ impl Inner {
     fn place(&self, pointer: usize, place: Place) -> Mem {
         let offset =
             self.row.steps[pointer] * signed(place.row) + self.lane.steps[pointer] * signed(LANES * place.vector);
-        P(u8::try_from(pointer).expect("few pointers")).at(offset)
+        P::of(pointer).at(offset)
     }
 
     fn source(&self, operand: usize, place: Place) -> Src {

@@ -42,6 +42,11 @@ pub(crate) struct Mem {
 }
 
 impl P {
+    /// The pointer of an index.
+    pub(crate) fn of(index: usize) -> P {
+        P(u8::try_from(index).expect("a program takes few pointers"))
+    }
+
     /// The place `offset` bytes after the pointer.
     pub(crate) fn at(self, offset: i64) -> Mem {
         Mem { base: self, offset: i32::try_from(offset).expect("a tile spans less than 2 GiB") }

@@ -167,7 +167,7 @@ impl Rows {
     }
 
     fn y(&self) -> P {
-        P(u8::try_from(self.pointers() - 1).expect("few pointers"))
+        P::of(self.pointers() - 1)
     }
 
     /// Steps of the pointers that move along a row, from one vector to the next.

@@ -321,7 +321,7 @@ impl Spmm {
     /// The rows of a segment, for so many vectors of positions.
     fn program(&self, vectors: Vectors, length: usize) -> Program {
         let planes = &self.planes;
-        let [x, y, first, second] = [0, 1, 2, 3].map(|i| local(FIRST_LOCAL + i));
+        let [x, y, first, second] = [0, 1, 2, 3].map(|i| P::of(FIRST_LOCAL + i));
         let mut w = Writer::new(planes.pointers(), vectors.registers());
         let bytes = signed((length - 1) * VECTOR_BYTES + planes.lanes * 4);
         let read = signed(length * VECTOR_BYTES);
@@ -382,7 +382,7 @@ impl Spmm {
                 Operand::Channel => None,
             });
             for ((i, channel), (pointer, to)) in places.zip((planes.first_operand()..).zip([first, second])) {
-                w.follow(to, local(pointer), operand(i), rows(channel, read));
+                w.follow(to, P::of(pointer), operand(i), rows(channel, read));
             }
             let vector = |i: usize| signed(i * VECTOR_BYTES);
             planes.end(w, sums, |what, i| match what {
@@ -395,11 +395,6 @@ impl Spmm {
         });
         w.finish()
     }
-}
-
-/// The pointer of an index.
-fn local(index: usize) -> P {
-    P(u8::try_from(index).expect("a program has few pointers"))
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl Unrolled {
                 planes.end(w, &sums, |what, i| match what {
                     Beside::Result => Y.at(row(planes.y.channel, i)),
                     Beside::Mask => MASK.at(0),
-                    Beside::Plane(plane) => pointer(planes.first_operand() + plane).at(row(steps[plane], i)),
+                    Beside::Plane(plane) => P::of(planes.first_operand() + plane).at(row(steps[plane], i)),
                     Beside::Channel(operand) => {
                         let before = channels.iter().filter(|&&other| other < operand).count();
                         W.at(operands + signed((before * rows + i) * 4))
@@ -292,9 +292,4 @@ impl Numbers {
     fn here(&self) -> i64 {
         signed(self.count * 4) - self.base
     }
-}
-
-/// The pointer of an index.
-fn pointer(index: usize) -> P {
-    P(u8::try_from(index).expect("a program has few pointers"))
 }

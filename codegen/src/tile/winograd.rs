@@ -187,7 +187,7 @@ impl Tiles {
             let steps = self.epilogue.along([Strides::default(), self.y], |s| s.column * signed(TILE), 0, 0);
             for (i, step) in steps[..self.epilogue.pointers()].iter().enumerate() {
                 let step = if i == 0 { signed(VECTOR_BYTES) } else { *step };
-                w.advance(P(u8::try_from(i).expect("few pointers")), step);
+                w.advance(P::of(i), step);
             }
         });
         match self.columns % TILE {

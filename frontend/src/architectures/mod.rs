@@ -166,7 +166,7 @@ fn input<'g>(g: &'g GraphBuilder, sample: &[usize]) -> optc_ir::builder::Value<'
 mod tests {
     use optc_ir::verify::verify;
     use optc_ir::{Interp, Op, Tensor};
-    use optc_passes::PassCx;
+    use optc_passes::Analysis;
     use optc_passes::analysis::Cost;
 
     use super::*;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn macs(graph: &Graph) -> u64 {
-        PassCx::new(&Interp).analysis::<Cost>(graph).total.macs
+        Cost::of(graph).total.macs
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From what a recipe says to what the training engine and the passes are told.
 
-use optc_ir::{Graph, Interp};
-use optc_passes::PassCx;
+use optc_ir::Graph;
+use optc_passes::Analysis;
 use optc_passes::analysis::Cost;
 use optc_passes::selector::Selector;
 use optc_passes::train::{
@@ -69,7 +69,7 @@ pub(super) fn options(
 
 /// Weights that are not zero in each layer.
 pub(super) fn connections(graph: &Graph) -> Vec<(String, usize)> {
-    let cost = PassCx::new(&Interp).analysis::<Cost>(graph);
+    let cost = Cost::of(graph);
     cost.layers.iter().map(|layer| (layer.name.clone(), layer.nonzero)).collect()
 }
 

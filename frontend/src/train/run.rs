@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use optc_ir::{Backend, Constant, Dim, Graph, Op, Tensor};
+use optc_ir::{Backend, Constant, Graph, Op, Tensor};
 use optc_passes::analysis::Cost;
 use optc_passes::train::{self as training, Trainer};
-use optc_passes::{PassCx, PassManager, pipeline};
+use optc_passes::{Analysis, PassManager, pipeline};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::engine;
@@ -117,7 +117,7 @@ impl TrainingData {
     /// If the model can't be run, or its first result is no score a class.
     pub fn error(&self, graph: &Graph, backend: &dyn Backend) -> Result<f64, Error> {
         let set = self.test.as_ref().unwrap_or(&self.train);
-        let fixed = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first().and_then(Dim::fixed));
+        let fixed = graph.fixed_batch();
         let batch = fixed.unwrap_or(TEST_BATCH).max(1);
         let mut executable = backend.compile(graph)?;
         let mut total = Accuracy::default();
@@ -245,7 +245,7 @@ impl Run<'_> {
     }
 
     fn measure(&self, name: &str, graph: &Graph) -> Result<StageRow, Error> {
-        let total = PassCx::new(self.backend).analysis::<Cost>(graph).total;
+        let total = Cost::of(graph).total;
         let mut encoded = graph.clone();
         self.passes("simplify,encode-weights", &mut encoded)?;
         Ok(StageRow {
@@ -321,7 +321,7 @@ impl Run<'_> {
                 Ok(())
             })?;
             let graph = trainer.graph()?;
-            let cost = PassCx::new(self.backend).analysis::<Cost>(&graph).total;
+            let cost = Cost::of(&graph).total;
             let row = EpochRow {
                 stage: index,
                 epoch: number + 1,
@@ -403,9 +403,8 @@ fn sparsity(graph: &Graph) -> f64 {
     let weights = weights.filter(|c| c.dtype().is_float() && c.shape().len() > 1);
     let (mut zeros, mut all) = (0, 0);
     for constant in weights {
-        let tensor = constant.decode();
-        all += tensor.len();
-        zeros += tensor.data().to_f64().iter().filter(|&&x| x == 0.0).count();
+        all += constant.len();
+        zeros += constant.len() - constant.nonzeros();
     }
     zeros as f64 / all.max(1) as f64
 }

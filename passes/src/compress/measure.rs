@@ -10,11 +10,11 @@ const BATCH: usize = 8;
 
 /// The first samples, at most `samples`, in batches that the graph takes.
 pub(super) fn batches(graph: &Graph, data: &dyn Dataset, samples: usize) -> Vec<std::ops::Range<usize>> {
-    let first = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first()?.fixed());
-    let size = first.unwrap_or(BATCH).max(1);
+    let fixed = graph.fixed_batch();
+    let size = fixed.unwrap_or(BATCH).max(1);
     let samples = data.len().min(samples.max(size));
     // A graph made for a number of samples takes no fewer.
-    let whole = if first.is_some() { samples / size * size } else { samples };
+    let whole = if fixed.is_some() { samples / size * size } else { samples };
     (0..whole).step_by(size).map(|at| at..(at + size).min(whole)).collect()
 }
 

@@ -130,9 +130,7 @@ impl TrainOptions {
         }
         Ok(())
     }
-}
 
-impl TrainOptions {
     /// # Errors
     /// [`TrainError::Options`] for names that nothing in the model has: most likely typing errors.
     fn check_selectors(&self, model: &Graph) -> Result<(), TrainError> {

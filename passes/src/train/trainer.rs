@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use optc_ir::{Backend, Constant, DType, Data, Dim, Graph, Op, StepExecutable, Tensor};
+use optc_ir::{Backend, Constant, DType, Data, Graph, Op, StepExecutable, Tensor};
 
 use super::dropout;
 use super::error::TrainError;
@@ -117,11 +117,6 @@ impl<'a> Trainer<'a> {
     /// Samples a step takes.
     pub fn batch_size(&self) -> usize {
         self.options.batch
-    }
-
-    /// Replaces the schedule, for steps to come.
-    pub fn set_schedule(&mut self, schedule: super::Schedule) {
-        self.options.schedule = schedule;
     }
 
     /// Learns from a batch.
@@ -318,7 +313,7 @@ impl<'a> Trainer<'a> {
         if data.len() >= self.options.batch && rebatch(&mut wide, self.options.batch).is_ok() {
             graph = wide;
         }
-        let fixed = graph.inputs().first().and_then(|&input| graph.ty(input).shape()?.first().and_then(Dim::fixed));
+        let fixed = graph.fixed_batch();
         let batch = fixed.unwrap_or(self.options.batch);
         if batch == 0 || fixed.is_some_and(|n| n > data.len()) {
             return Err(TrainError::Batch(format!("{} samples do not fill a batch of {batch}", data.len())));

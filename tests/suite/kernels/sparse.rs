@@ -1,12 +1,12 @@
 //! Layers whose weights are mostly zero.
 
-use optc_codegen::{Jit, Plan, Target, Vectors};
+use optc_codegen::{Plan, Target};
 use optc_ir::op::{Act, Binary, Conv, GlobalAveragePool, Linear, MatMul, MaxPool, Unary};
-use optc_ir::{Backend, DType, Graph, Op, Tensor, Type, ValueId};
+use optc_ir::{DType, Graph, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{agree, random};
+use super::{agree, random, same_bits};
 
 /// Weights of which one in ten is not zero, none of the first row.
 fn sparse(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
@@ -209,17 +209,6 @@ fn matrices_of_rows() {
 #[test]
 fn targets_give_the_same_bits() {
     for (what, (graph, inputs)) in [("residual", residual()), ("matrices", matrices())] {
-        let mut known: Option<Vec<u32>> = None;
-        for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
-            for threads in [1, 2] {
-                let target = Target { vectors, threads };
-                let results = Jit { target }.compile(&graph).unwrap().run(&inputs).unwrap();
-                let bits: Vec<u32> = results[0].as_f32().unwrap().iter().map(|x| x.to_bits()).collect();
-                if let Some(known) = &known {
-                    assert_eq!(known.iter().zip(&bits).position(|(a, b)| a != b), None, "{what}: {vectors}, {threads}");
-                }
-                known = Some(bits);
-            }
-        }
+        same_bits(what, &graph, &inputs);
     }
 }
