@@ -27,6 +27,7 @@ use crate::target::{Target, Vectors};
 use crate::team::{Job, Team, wait_until};
 use crate::tile::Schedule;
 use crate::values::Values;
+use crate::work::Work;
 
 /// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
 const SPLIT_CYCLES: usize = 3000;
@@ -394,17 +395,17 @@ impl Compiled {
 
     fn step_time(&self, step: usize, time: Duration) -> StepTime {
         let step = &self.plan.steps[step];
-        let (kernel, macs, [bytes, constant_bytes]) = match &step.kind {
+        let (kernel, macs, [bytes, weight_bytes]) = match &step.kind {
             StepKind::Kernel { work, args, .. } => {
                 let work = &self.plan.works[*work];
-                (work.to_string(), work.macs(), self.bytes(args))
+                (work.to_string(), work.macs(), self.bytes(work, args))
             }
             StepKind::Interp { .. } => ("interp".to_owned(), 0, [0; 2]),
             StepKind::Gather(_) => ("gather".to_owned(), 0, [0; 2]),
             StepKind::Convert(_) => ("convert".to_owned(), 0, [0; 2]),
         };
         let (node, layer) = (step.node.clone(), step.layer.clone());
-        StepTime { node, layer, kernel, time, macs, bytes, constant_bytes }
+        StepTime { node, layer, kernel, time, macs, bytes, weight_bytes }
     }
 
     /// Does a step that has no kernel.
@@ -467,12 +468,14 @@ impl Compiled {
         Ok(())
     }
 
-    /// Bytes of everything a kernel is given, and of the constants among it.
-    fn bytes(&self, args: &[Arg]) -> [usize; 2] {
-        args.iter().fold([0; 2], |[all, constants], arg| match *arg {
-            Arg::Buffer(i, _) => [all + self.plan.buffers[i].bytes, constants],
-            Arg::Constant(i, _) => [all, constants].map(|sum| sum + self.plan.packed[i].numbers().len() * 4),
-        })
+    /// Bytes of everything a kernel is given, and of the weights among it: the second argument of layers.
+    fn bytes(&self, work: &Work, args: &[Arg]) -> [usize; 2] {
+        let bytes = |arg: &Arg| match *arg {
+            Arg::Buffer(i, _) => self.plan.buffers[i].bytes,
+            Arg::Constant(i, _) => self.plan.packed[i].numbers().len() * 4,
+        };
+        let weights = args.get(1).filter(|arg| work.macs() > 0 && matches!(arg, Arg::Constant(..)));
+        [args.iter().map(bytes).sum(), weights.map_or(0, bytes)]
     }
 }
 

@@ -146,13 +146,18 @@ impl Plan {
         planned(graph, target, selection)?.pack(&mut Packed::default())
     }
 
-    /// What would compute each layer of compressed weights, in the order of the graph, and what the cost model
-    /// says of all together: [`Plan::choices`] of a plan without its constants.
+    /// What would compute each layer of compressed weights for inputs of these shapes, in the order of the graph,
+    /// and what the cost model says of all together: as a plan says it, without packing constants.
     ///
     /// # Errors
-    /// As [`Plan::new`].
-    pub fn choose(graph: &Graph, target: &Target, selection: &Selection) -> Result<(Vec<Choice>, Modelled), ExecError> {
-        Ok(planned(graph, target, selection)?.choices())
+    /// As [`Plan::for_shapes`].
+    pub fn choose(
+        graph: &Graph,
+        shapes: &[Vec<usize>],
+        target: &Target,
+        selection: &Selection,
+    ) -> Result<(Vec<Choice>, Modelled), ExecError> {
+        Ok(planned(&with_shapes(graph, shapes)?, target, selection)?.choices())
     }
 
     /// What computes each layer of compressed weights, in the order of the graph.

@@ -137,6 +137,6 @@ pub struct StepTime {
     pub macs: usize,
     /// Bytes of the operands and results it is given; 0 where that is not known.
     pub bytes: usize,
-    /// Those of them that are constants, in the form in which the kernel reads them.
-    pub constant_bytes: usize,
+    /// Those of a layer's constant weights, in the form in which the kernel reads them.
+    pub weight_bytes: usize,
 }

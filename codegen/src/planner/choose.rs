@@ -93,9 +93,6 @@ const GROUP: usize = 28;
 /// Registers of targets for which the pattern of weights goes into the code.
 const MANY_REGISTERS: usize = 32;
 
-/// What the pattern in the code must gain: code takes time to be generated.
-const GENERATED: f64 = 1.05;
-
 /// Weights of a layer whose code is neither too long to be generated nor to be read for each run.
 const UNROLLED: usize = 300_000;
 
@@ -142,7 +139,7 @@ impl Product {
         let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
         // Code is read once a run from further away, unless there is little of it.
         let cold = self.nonzeros as f64 * if self.nonzeros > CACHED_CODE { COLD } else { 1.0 };
-        ((self.images * self.vectors) as f64 * vector + cold) * GENERATED
+        (self.images * self.vectors) as f64 * vector + cold
     }
 }
 

@@ -23,6 +23,12 @@ use crate::work::Work;
 /// Parts that each thread's share of the work has, so that one that is late holds up little.
 const SHARES: usize = 4;
 
+/// Bytes of x that stay in a processor's own caches while rows are computed of them, beside y and code.
+const PANEL: usize = 400 << 10;
+
+/// Vectors of positions that are worth fetching the code of all rows for.
+const PANEL_VECTORS: usize = 8;
+
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
 
@@ -308,10 +314,13 @@ impl Planner<'_> {
         if algorithm == Algorithm::SpmmUnrolled {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
             let group = Unrolled::group(&planes, vectors);
-            let units = planes.images * planes.rows.div_ceil(group);
-            let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
+            let (chunks, panel) =
+                pattern.span().and_then(|bytes| panels(&planes, bytes, shares)).unwrap_or_else(|| {
+                    let units = planes.images * planes.rows.div_ceil(group);
+                    (equal_parts(planes.vectors, shares.div_ceil(units)), None)
+                });
             let how = format!("unrolled {:?} {group}", chain.end);
-            let unrolled = Unrolled { planes, pattern, group, chunks };
+            let unrolled = Unrolled { planes, pattern, group, chunks, panel };
             let packing = unrolled.clone();
             let packed = self.packed(w, how, move |weights| {
                 packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])
@@ -399,6 +408,21 @@ fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32
 /// Whether at most half of so many weights are not zero.
 pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
     nonzeros * 2 <= weights
+}
+
+/// Parts of the positions and images of panels, if x, of which an image reads so many bytes, is to be cut into panels;
+/// there are at least so many of them.
+fn panels(planes: &Planes, bytes: usize, least: usize) -> Option<(usize, Option<usize>)> {
+    let divisors = |n: usize| (1..=n).filter(move |&parts| n.is_multiple_of(parts));
+    let parts = || divisors(planes.vectors).filter(|parts| *parts == 1 || planes.vectors / parts >= PANEL_VECTORS);
+    let fitting = parts().find(|parts| bytes / parts <= PANEL).or_else(|| parts().next_back())?;
+    let images = if fitting > 1 { 1 } else { divisors(planes.images).rfind(|n| n * bytes <= PANEL).unwrap_or(1) };
+    let panels = planes.images / images * fitting;
+    if panels == 1 || panels >= least {
+        return (panels > 1).then_some((fitting, Some(images)));
+    }
+    // Threads want more panels than caches do.
+    parts().find(|parts| planes.images * parts >= least).map(|parts| (parts, Some(1)))
 }
 
 /// The least number of equal parts of a whole, at least so many if it can be divided so.

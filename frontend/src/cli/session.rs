@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use optc_codegen::{Target, Vectors};
-use optc_ir::{Backend, Graph};
+use optc_ir::{Backend, Graph, Tensor};
 use optc_passes::options::Written;
 use optc_passes::pipeline::{self, Pipeline};
 use optc_passes::registry::PASSES;
 use optc_passes::selector::{Selection, Selector};
 
 use super::args::{Binding, DataArgs, ExecArgs, OptimizeArgs, PipelineArgs, TalkArgs};
-use crate::compiled::{BackendKind, CompileOptions};
+use crate::compiled::{Algorithms, BackendKind, CompileOptions};
 use crate::data::{self, Samples, Scaling};
 use crate::error::Error;
 use crate::model::Model;
@@ -134,6 +134,7 @@ pub(super) fn options(args: &ExecArgs, optimize: &OptimizeArgs) -> Result<Compil
         threads: threads(args)?,
         target: args.target_cpu,
         optimize: args.backend == BackendKind::Jit && !optimize.no_optimize,
+        algorithms: if optimize.tune { Algorithms::Tuned } else { Algorithms::Modelled },
         ..CompileOptions::default()
     })
 }
@@ -143,7 +144,7 @@ pub(super) fn options(args: &ExecArgs, optimize: &OptimizeArgs) -> Result<Compil
 /// # Errors
 /// As [`options`].
 pub(super) fn backend(args: &ExecArgs, threads: usize) -> Result<Box<dyn Backend>, Error> {
-    let options = options(args, &OptimizeArgs { no_optimize: true })?;
+    let options = options(args, &OptimizeArgs { no_optimize: true, tune: false })?;
     Ok(CompileOptions { threads, ..options }.backend())
 }
 
@@ -219,7 +220,7 @@ pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Opt
 }
 
 /// Random inputs, which are said to be random.
-pub(super) fn random_inputs(graph: &Graph, seed: u64, talk: &Talk) -> Result<Vec<optc_ir::Tensor>, Error> {
+pub(super) fn random_inputs(graph: &Graph, seed: u64, talk: &Talk) -> Result<Vec<Tensor>, Error> {
     let (inputs, assumed) = data::random_inputs(graph, seed)?;
     talk.say(format_args!("note: no data given, using random inputs (seed {seed})"));
     if !assumed.is_empty() {

@@ -118,7 +118,7 @@ pub(super) fn train(args: &TrainArgs) -> Result<(), Error> {
     talk.say(format_args!("{train} samples to train on, {test} to test on"));
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from(&recipe.name));
     std::fs::create_dir_all(&folder).map_err(|source| Error::file(&folder, source))?;
-    let options = session::options(&args.exec, &OptimizeArgs { no_optimize: true })?;
+    let options = session::options(&args.exec, &OptimizeArgs { no_optimize: true, tune: false })?;
     let backend = options.backend();
     let watch = Watch::new(&recipe, talk);
     let listener = |event: &Event<'_>| watch.event(event);

@@ -230,7 +230,7 @@ impl Executable for Walk {
         let results = self.walk(inputs, |node, time| {
             let (node, layer) = (node.to_owned(), node.to_owned());
             let kernel = "interp".to_owned();
-            steps.push(StepTime { node, layer, kernel, time, macs: 0, bytes: 0, constant_bytes: 0 });
+            steps.push(StepTime { node, layer, kernel, time, macs: 0, bytes: 0, weight_bytes: 0 });
         })?;
         Ok((results, steps))
     }
