@@ -138,14 +138,15 @@ pub struct DataArgs {
     /// The class of each sample: integers in an .npy, .npz or idx file
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// Factor on raw data, before mean and std; 1/255 is fine
-    #[arg(long, value_name = "X", default_value = "1")]
-    pub scale: Number,
-    /// Subtracted from scaled data: one number, or one a channel
-    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "0", allow_hyphen_values = true)]
+    /// Factor on raw data, before mean and std; 1/255 is fine. Without any of the three, data are scaled as the
+    /// model says it was trained, or not at all [default: 1]
+    #[arg(long, value_name = "X")]
+    pub scale: Option<Number>,
+    /// Subtracted from scaled data: one number, or one a channel [default: 0]
+    #[arg(long, value_name = "X,…", value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Vec<Number>,
-    /// Divided by: one number, or one a channel
-    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "1")]
+    /// Divided by: one number, or one a channel [default: 1]
+    #[arg(long, value_name = "X,…", value_delimiter = ',')]
     pub std: Vec<Number>,
     /// Take the first samples only
     #[arg(long, value_name = "N")]

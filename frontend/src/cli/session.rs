@@ -14,7 +14,7 @@ use optc_passes::pipeline::{self, Pipeline};
 use optc_passes::registry::PASSES;
 use optc_passes::selector::{Selection, Selector};
 
-use super::args::{Binding, DataArgs, ExecArgs, OptimizeArgs, PipelineArgs, TalkArgs};
+use super::args::{Binding, DataArgs, ExecArgs, Number, OptimizeArgs, PipelineArgs, TalkArgs};
 use crate::compiled::{Algorithms, BackendKind, CompileOptions};
 use crate::data::{self, Samples, Scaling};
 use crate::error::Error;
@@ -193,11 +193,7 @@ fn select(pipeline: &Pipeline, selection: &Selection, talk: &Talk) -> Result<Pip
 /// The data to measure on, cut into samples for this model, if there is any.
 pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Option<Samples>, Error> {
     let Some(path) = &args.data else { return Ok(None) };
-    let scaling = Scaling {
-        scale: args.scale.0,
-        mean: args.mean.iter().map(|x| x.0).collect(),
-        std: args.std.iter().map(|x| x.0).collect(),
-    };
+    let scaling = scaling(args, graph, talk)?;
     let in_file = |error: data::ArrayError| Error::Data(format!("{}: {error}", path.display()));
     // Of a data set with two parts, models are measured on the one to test on.
     let (first, test) = data::locate(path)?;
@@ -217,6 +213,28 @@ pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Opt
         Some(limit) => samples.limit(limit),
         None => samples,
     }))
+}
+
+/// How the data are scaled: as the command line says, or else as the model does.
+fn scaling(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Scaling, Error> {
+    let default = Scaling::default();
+    if args.scale.is_none() && args.mean.is_empty() && args.std.is_empty() {
+        let Some(recorded) = Scaling::recorded(graph)? else { return Ok(default) };
+        if recorded != default {
+            talk.say(format_args!(
+                "note: data are scaled as when the model was trained: {recorded} (--scale 1 leaves them as they are)"
+            ));
+        }
+        return Ok(recorded);
+    }
+    let numbers = |given: &[Number], default: Vec<f64>| {
+        if given.is_empty() { default } else { given.iter().map(|x| x.0).collect() }
+    };
+    Ok(Scaling {
+        scale: args.scale.map_or(default.scale, |x| x.0),
+        mean: numbers(&args.mean, default.mean),
+        std: numbers(&args.std, default.std),
+    })
 }
 
 /// Random inputs, which are said to be random.
