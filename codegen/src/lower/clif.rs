@@ -119,6 +119,7 @@ impl Lowering<'_, '_> {
                 let value = self.get(*v, usize::from(*four));
                 self.store(value, *m, 0);
             }
+            Inst::Warm(..) => {}
             Inst::Advance(p, bytes) => {
                 let at = self.pointer(*p);
                 let moved = self.b.ins().iadd_imm_s(at, *bytes);

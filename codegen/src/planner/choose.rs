@@ -80,9 +80,9 @@ const FAR: f64 = 2.4;
 const FAR_AHEAD: f64 = 0.9;
 
 /// Weights whose code stays in a processor's own caches from one run to the next, and cycles for each where they
-/// are more.
+/// are more: it is brought near before it runs.
 const CACHED_CODE: usize = 20_000;
-const COLD: f64 = 5.0;
+const COLD: f64 = 2.0;
 
 /// Vectors of positions that are too few to pay for reading code.
 const FEW: usize = 4;

@@ -85,6 +85,8 @@ pub(crate) struct Planner<'g> {
     replaces: HashMap<ValueId, ValueId>,
     /// What computes layers of compressed weights.
     choices: Choices,
+    /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
+    cold_code: bool,
     /// The first node of the chain that is being planned.
     layer: Option<NodeId>,
 }
@@ -146,6 +148,7 @@ pub(crate) fn plan(
         masks: HashMap::new(),
         replaces: HashMap::new(),
         choices: Choices::default(),
+        cold_code: false,
         layer: None,
     };
     let results = graph.results();

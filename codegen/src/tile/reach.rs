@@ -70,6 +70,7 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
             Inst::StoreFour(m, _, _) => reach.touch(true, *m, VECTOR_BYTES / LANES * 4),
             Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
             Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
+            Inst::Warm(p, bytes) => reach.touch(false, p.at(0), *bytes),
             Inst::Advance(p, bytes) => {
                 // What was followed reaches as far as it was said to, wherever in it the pointer is.
                 if followed[usize::from(p.0)].is_none() {
