@@ -4,8 +4,10 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod codes;
 mod disassembly;
 mod lanes;
+mod scatter;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -218,6 +220,9 @@ impl Assembler {
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
             Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
+            Inst::Shr(d, a, n) => self.shr(*d, *a, i32::from(*n)),
+            Inst::Lookup { d, index, low, high } => self.lookup(*d, *index, *low, *high),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];
                 let bytes = i32::try_from(*bytes).expect("a step within a tile is below 2 GiB");

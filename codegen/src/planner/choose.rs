@@ -3,6 +3,8 @@
 //! A cycle is what multiplying and adding one vector takes where nothing else is to be done. Numbers are of
 //! processors that load one vector for each they multiply, and need two loads for one across cache lines.
 
+use crate::tile::LANES;
+
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
 
@@ -132,6 +134,45 @@ impl Product {
     }
 }
 
+/// A sparse product with few rows, whose lanes are outputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vectors {
+    pub(super) rows: usize,
+    pub(super) outputs: usize,
+    pub(super) depth: usize,
+    pub(super) nonzeros: usize,
+    /// Whether weights are codes.
+    pub(super) coded: bool,
+    /// Machine registers that make a vector.
+    pub(super) parts: usize,
+}
+
+impl Vectors {
+    /// Slots, about, of weights anywhere: one in sixteen elements is passed over because some lane is behind.
+    pub(super) fn slots(&self) -> f64 {
+        let skipped = self.nonzeros.min(self.outputs * self.depth / LANES);
+        (self.nonzeros + skipped) as f64 / LANES as f64
+    }
+
+    /// Cycles of so many slots.
+    pub(super) fn cycles(&self, slots: f64) -> f64 {
+        let bytes = if self.coded { 22.7 } else { 76.0 };
+        // Where a vector is one register, rows share what is done for each slice and slot.
+        let (slice, slot, other_slice, other_slot) = match (self.parts, self.coded) {
+            (1, false) => (50.0, 2.8, 20.0, 2.2),
+            (1, true) => (50.0, 3.2, 20.0, 2.2),
+            (2, false) => (60.0, 9.0, 60.0, 9.0),
+            (2, true) => (60.0, 17.0, 60.0, 17.0),
+            (_, false) => (60.0, 31.0, 60.0, 31.0),
+            (_, true) => (60.0, 58.0, 60.0, 58.0),
+        };
+        let others = (self.rows - 1) as f64;
+        let slices = self.outputs.div_ceil(LANES) as f64;
+        let work = slots * (slot + others * other_slot) + slices * (slice + others * other_slice);
+        work.max(reading((slots * bytes) as usize))
+    }
+}
+
 /// Passes over all layers; each makes the whole cheaper, so that few are needed.
 const PASSES: usize = 16;
 
@@ -213,6 +254,23 @@ mod tests {
         let readers = [1, 2].map(|layer| Reader { layer, split: true });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
         assert_eq!(choose(&layers, &[value]), [false, true, true]);
+    }
+
+    #[test]
+    fn few_rows_by_dense_weights_are_not_sparse() {
+        let (outputs, depth) = (300_usize, 784);
+        // Lookups in two registers for each vector take as long as the products of two rows, and in four longer.
+        for (rows, parts, gains) in
+            [(1, 1, true), (2, 1, true), (4, 1, true), (1, 2, true), (2, 2, false), (1, 4, false), (4, 4, false)]
+        {
+            let dense = ((rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE).max(reading(depth * outputs * 4));
+            let cycles = |nonzeros, coded| {
+                let vectors = Vectors { rows, outputs, depth, nonzeros, coded, parts };
+                vectors.cycles(vectors.slots())
+            };
+            let (all, tenth) = (cycles(outputs * depth, false), cycles(outputs * depth / 10, false));
+            assert!(all > dense && (tenth < dense) == gains, "{rows} rows, {parts} parts: {tenth} of {dense}");
+        }
     }
 
     #[test]

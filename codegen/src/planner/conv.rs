@@ -124,7 +124,8 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse_convolution(chain, conv, &window).is_some() {
+        if self.sparse_pixel(chain, conv, &window).is_some() || self.sparse_convolution(chain, conv, &window).is_some()
+        {
             return Some(());
         }
         let per_group = [weights[1], weights[0] / conv.group];

@@ -28,6 +28,7 @@ mod resize;
 mod rows;
 mod sparse;
 mod sparse_matrix;
+mod sparse_vectors;
 mod sums;
 mod values;
 mod view;

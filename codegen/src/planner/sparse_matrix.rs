@@ -17,6 +17,7 @@ use crate::tile::spmm::{Matrix, Operand, Plane, Planes};
 use crate::tile::{LANES, signed};
 
 /// A layer `x·w + b`.
+#[derive(Clone, Copy)]
 pub(super) struct SparseMatrix {
     /// Rows, outputs, features.
     pub(super) shape: [usize; 3],
@@ -29,6 +30,32 @@ pub(super) struct SparseMatrix {
     pub(super) act: Act,
 }
 
+impl SparseMatrix {
+    /// The weights that are not zero.
+    pub(super) fn weights(&self, weights: &[f32]) -> Matrix {
+        let ([_, n, k], factor) = (self.shape, self.factor);
+        if self.transposed && factor == 1.0 {
+            return Matrix::new(n, |o| (0, &weights[o * k..][..k]));
+        }
+        let weight = |o: usize, i: usize| factor * weights[if self.transposed { o * k + i } else { i * n + o }];
+        let mut rows = Vec::with_capacity(n * k);
+        (0..n).for_each(|o| rows.extend((0..k).map(|i| weight(o, i))));
+        Matrix::new(n, |o| (0, &rows[o * k..][..k]))
+    }
+
+    /// Cycles of the layer by weights that are all there.
+    pub(super) fn dense_cycles(&self) -> f64 {
+        let [m, n, k] = self.shape;
+        ((m * k * n.div_ceil(LANES)) as f64 * choose::DENSE).max(choose::reading(k * n * 4))
+    }
+
+    /// The layer as a product whose lanes are rows.
+    pub(super) fn product(&self, nonzeros: usize) -> Product {
+        let [m, n, k] = self.shape;
+        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1 }
+    }
+}
+
 impl Planner<'_> {
     /// A layer by constants that are mostly zero, and the functions that follow it; `None` if another kernel is
     /// faster.
@@ -37,12 +64,9 @@ impl Planner<'_> {
         let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let [m, n, k] = layer.shape;
         let nonzeros = graph.constant(w)?.nonzeros();
-        let vectors = m.div_ceil(LANES);
-        let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
-        let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
-        let dense = dense.max(choose::reading(k * n * 4));
+        let product = layer.product(nonzeros);
         let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
-        if !is_sparse(nonzeros, k * n) || cycles >= dense {
+        if !is_sparse(nonzeros, k * n) || cycles >= layer.dense_cycles() {
             return None;
         }
         let output = self.f32_shape(chain.end.into())?;
@@ -52,7 +76,7 @@ impl Planner<'_> {
         let offsets = (0..k).map(|i| i32::try_from(i * pitch * 4).ok()).collect::<Option<Vec<i32>>>()?;
         let mut planes = Planes::new([1, n, 1, m]);
         let walk = Plane { image: 0, channel: signed(pitch * 4) };
-        (planes.vectors, planes.lanes, planes.y) = (vectors, m.min(LANES), walk);
+        (planes.vectors, planes.lanes, planes.y) = (product.vectors, m.min(LANES), walk);
         let mut numbers = Vec::new();
         let mut values = Vec::new();
         planes.steps = chain.steps(layer.act, |beside| {
@@ -78,14 +102,9 @@ impl Planner<'_> {
         let x_arg = self.by_features(node, x, [m, k])?;
         let operands: Vec<Arg> =
             values.into_iter().map(|value| self.by_features(chain.end, value, [m, n])).collect::<Option<_>>()?;
-        let (transposed, factor) = (layer.transposed, layer.factor);
-        let matrix = move |weights: &[f32]| {
-            let weight = |o: usize, i: usize| factor * if transposed { weights[o * k + i] } else { weights[i * n + o] };
-            let mut rows = Vec::with_capacity(n * k);
-            (0..n).for_each(|o| rows.extend((0..k).map(|i| weight(o, i))));
-            Matrix::new(n, |o| (0, &rows[o * k..][..k]))
-        };
-        let constants = Constants { weights: w, matrix: Box::new(matrix), offsets, bias, channels: numbers };
+        let packing = *layer;
+        let matrix = Box::new(move |weights: &[f32]| packing.weights(weights));
+        let constants = Constants { weights: w, matrix, offsets, bias, channels: numbers };
         let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
         let buffer = self.buffer(n * pitch * 4);
         let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };
