@@ -76,7 +76,7 @@ fn spmm() -> Work {
 
 fn unrolled() -> Work {
     let (planes, matrix, offsets) = planes();
-    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1 }.into()
+    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1, panel: None }.into()
 }
 
 /// Three outputs of seven weights by a row of 40.

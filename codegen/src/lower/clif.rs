@@ -1,8 +1,8 @@
 //! Tile programs as Cranelift IR: a vector is four registers of 128 bits. Runs on every host that Cranelift
 //! supports, and gives the bits that the wider lowerings give.
 
-mod codes;
 mod scatter;
+mod tables;
 
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Type, Value, types};

@@ -4,10 +4,10 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
-mod codes;
 mod disassembly;
 mod lanes;
 mod scatter;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 

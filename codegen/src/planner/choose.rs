@@ -1,9 +1,13 @@
-//! Whether layers are computed in blocks of channels or in planes: a choice by cycles.
+//! The cost model: which algorithm computes a layer, and whether layers are computed in blocks of channels or in
+//! planes.
 //!
 //! A cycle is what multiplying and adding one vector takes where nothing else is to be done. Numbers are of
 //! processors that load one vector for each they multiply, and need two loads for one across cache lines.
 
+use crate::choice::{Algorithm, Candidate};
+use crate::target::Vectors;
 use crate::tile::LANES;
+use crate::tile::spmv::{MAX_ROWS, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -31,6 +35,10 @@ pub(super) struct Layer {
 impl Layer {
     /// Whatever works in blocks in any case.
     pub(super) const IN_BLOCKS: Layer = Layer { blocks: 0.0, planes: None };
+
+    fn cycles(&self, planes: bool) -> f64 {
+        if planes { self.planes.unwrap_or(f64::INFINITY) } else { self.blocks }
+    }
 }
 
 /// What reads a value.
@@ -84,12 +92,24 @@ const FEW: usize = 4;
 /// Rows that share what the unrolled kernel loads.
 const GROUP: usize = 28;
 
+/// Registers of targets for which the pattern of weights goes into the code.
+const MANY_REGISTERS: usize = 32;
+
 /// Weights of a layer whose code is neither too long to be generated nor to be read for each run.
 const UNROLLED: usize = 300_000;
 
 impl Product {
+    /// What can compute it on a target.
+    pub(super) fn candidates(&self, vectors: Vectors) -> Vec<Candidate> {
+        let mut candidates = vec![Candidate { algorithm: Algorithm::Spmm, cycles: self.cycles() }];
+        if vectors.registers() >= MANY_REGISTERS && self.nonzeros <= UNROLLED && self.vectors >= FEW {
+            candidates.push(Candidate { algorithm: Algorithm::SpmmUnrolled, cycles: self.unrolled_cycles() });
+        }
+        candidates
+    }
+
     /// Cycles of the kernel that is driven by data.
-    pub(super) fn cycles(&self) -> f64 {
+    fn cycles(&self) -> f64 {
         const CHUNK: usize = 8;
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
@@ -106,10 +126,7 @@ impl Product {
     }
 
     /// Cycles of the kernel that has the pattern of weights in its code.
-    pub(super) fn unrolled_cycles(&self) -> f64 {
-        if self.nonzeros > UNROLLED || self.vectors < FEW {
-            return f64::INFINITY;
-        }
+    fn unrolled_cycles(&self) -> f64 {
         let groups = self.rows.div_ceil(GROUP) as f64;
         let depth = (self.channels * self.taps) as f64;
         // Of independent rows, how many k at least one has a weight for.
@@ -126,39 +143,43 @@ impl Product {
         let cold = self.nonzeros as f64 * if self.nonzeros > CACHED_CODE { COLD } else { 1.0 };
         (self.images * self.vectors) as f64 * vector + cold
     }
+}
 
-    /// Whether the pattern of weights should go into the code.
-    pub(super) fn is_better_unrolled(&self) -> bool {
-        // Code takes time to be generated.
-        self.unrolled_cycles() * 1.05 < self.cycles()
-    }
+/// The candidate of fewest cycles.
+pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<Candidate> {
+    candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Vectors {
+pub(super) struct FewRows {
     pub(super) rows: usize,
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
     /// Whether weights are codes.
     pub(super) coded: bool,
-    /// Machine registers that make a vector.
-    pub(super) parts: usize,
+    pub(super) vectors: Vectors,
 }
 
-impl Vectors {
-    /// Slots, about, of weights anywhere: one in sixteen elements is passed over because some lane is behind.
-    pub(super) fn slots(&self) -> f64 {
-        let skipped = self.nonzeros.min(self.outputs * self.depth / LANES);
-        (self.nonzeros + skipped) as f64 / LANES as f64
+impl FewRows {
+    /// Slots, about, of weights anywhere: for every sixteen elements some lane is a slot behind.
+    fn slots(&self) -> f64 {
+        let behind = (self.outputs * self.depth / LANES).min(2 * LANES * self.nonzeros);
+        (self.nonzeros + behind) as f64 / LANES as f64
     }
 
-    /// Cycles of so many slots.
-    pub(super) fn cycles(&self, slots: f64) -> f64 {
+    /// The kernel, if rows are few and as long as windows.
+    pub(super) fn candidate(&self) -> Option<Candidate> {
+        let cycles = self.cycles();
+        (self.rows <= MAX_ROWS && self.depth >= WINDOW).then_some(Candidate { algorithm: Algorithm::Spmv, cycles })
+    }
+
+    fn cycles(&self) -> f64 {
+        let slots = self.slots();
         let bytes = if self.coded { 22.7 } else { 76.0 };
         // Where a vector is one register, rows share what is done for each slice and slot.
-        let (slice, slot, other_slice, other_slot) = match (self.parts, self.coded) {
+        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.coded) {
             (1, false) => (50.0, 2.8, 20.0, 2.2),
             (1, true) => (50.0, 3.2, 20.0, 2.2),
             (2, false) => (60.0, 9.0, 60.0, 9.0),
@@ -176,11 +197,39 @@ impl Vectors {
 /// Passes over all layers; each makes the whole cheaper, so that few are needed.
 const PASSES: usize = 16;
 
-/// For each layer whether it is computed in planes: from what is cheaper by itself, layer by layer the other way
-/// while that makes the whole cheaper.
-pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Vec<bool> {
-    let mut planes: Vec<bool> =
+/// For each layer whether it is computed in planes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Layouts {
+    pub(super) planes: Vec<bool>,
+    /// Cycles of all layers and conversions: so, and with everything in blocks.
+    pub(super) cycles: f64,
+    pub(super) in_blocks: f64,
+}
+
+/// Chooses layouts: from what is cheaper for each layer by itself, layer by layer the other way while that makes
+/// the whole cheaper; or all in blocks, if that does not.
+pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Layouts {
+    let alone: Vec<bool> =
         layers.iter().map(|layer| layer.planes.is_some_and(|cycles| cycles < layer.blocks)).collect();
+    let blocks = vec![false; layers.len()];
+    let in_blocks = total(layers, values, &blocks);
+    let planes = improve(layers, values, alone);
+    let cycles = total(layers, values, &planes);
+    if cycles < in_blocks || in_blocks.is_infinite() {
+        Layouts { planes, cycles, in_blocks }
+    } else {
+        Layouts { planes: blocks, cycles: in_blocks, in_blocks }
+    }
+}
+
+/// Cycles of all layers and conversions.
+fn total(layers: &[Layer], values: &[Value], planes: &[bool]) -> f64 {
+    let layer = |(layer, planes): (&Layer, &bool)| layer.cycles(*planes);
+    layers.iter().zip(planes).map(layer).sum::<f64>() + values.iter().map(|value| value.conversion(planes)).sum::<f64>()
+}
+
+/// Lets layers go the other way, one by one, while that makes the whole cheaper.
+fn improve(layers: &[Layer], values: &[Value], mut planes: Vec<bool>) -> Vec<bool> {
     let mut touching: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
     for (i, value) in values.iter().enumerate() {
         let readers = value.readers.iter().map(|reader| reader.layer);
@@ -191,8 +240,8 @@ pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Vec<bool> {
         }
     }
     let cost = |planes: &[bool], layer: usize| {
-        let own = if planes[layer] { layers[layer].planes.unwrap_or(f64::INFINITY) } else { layers[layer].blocks };
-        own + touching[layer].iter().map(|&value| values[value].conversion(planes)).sum::<f64>()
+        layers[layer].cycles(planes[layer])
+            + touching[layer].iter().map(|&value| values[value].conversion(planes)).sum::<f64>()
     };
     for _ in 0..PASSES {
         let mut changed = false;
@@ -231,7 +280,7 @@ mod tests {
 
     fn chain(layers: &[Layer], cycles: f64) -> Vec<bool> {
         let value = |i| Value { producer: i, readers: vec![Reader { layer: i + 1, split: false }], cycles };
-        choose(layers, &(0..layers.len() - 1).map(value).collect::<Vec<Value>>())
+        choose(layers, &(0..layers.len() - 1).map(value).collect::<Vec<Value>>()).planes
     }
 
     #[test]
@@ -250,27 +299,40 @@ mod tests {
         let layers = [layer(9.0, 9.5), layer(9.0, 7.0), layer(9.0, 7.0)];
         let readers = [1, 2].map(|layer| Reader { layer, split: false });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
-        assert_eq!(choose(&layers, &[value]), [true, true, true]);
+        assert_eq!(choose(&layers, &[value]).planes, [true, true, true]);
         let readers = [1, 2].map(|layer| Reader { layer, split: true });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
-        assert_eq!(choose(&layers, &[value]), [false, true, true]);
+        assert_eq!(choose(&layers, &[value]).planes, [false, true, true]);
     }
 
     #[test]
     fn few_rows_by_dense_weights_are_not_sparse() {
         let (outputs, depth) = (300_usize, 784);
         // Lookups in two registers for each vector take as long as the products of two rows, and in four longer.
-        for (rows, parts, gains) in
-            [(1, 1, true), (2, 1, true), (4, 1, true), (1, 2, true), (2, 2, false), (1, 4, false), (4, 4, false)]
-        {
-            let dense = ((rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE).max(reading(depth * outputs * 4));
-            let cycles = |nonzeros, coded| {
-                let vectors = Vectors { rows, outputs, depth, nonzeros, coded, parts };
-                vectors.cycles(vectors.slots())
-            };
-            let (all, tenth) = (cycles(outputs * depth, false), cycles(outputs * depth / 10, false));
-            assert!(all > dense && (tenth < dense) == gains, "{rows} rows, {parts} parts: {tenth} of {dense}");
+        let cases = [(1, true, true), (2, true, false), (4, true, false)];
+        for (rows, wide, narrow) in cases {
+            for (vectors, gains) in [(Vectors::Avx512, wide), (Vectors::Avx2, narrow), (Vectors::Clif, false)] {
+                let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
+                let dense = dense.max(reading(depth * outputs * 4));
+                let cycles = |nonzeros| {
+                    FewRows { rows, outputs, depth, nonzeros, coded: false, vectors }.candidate().map(|c| c.cycles)
+                };
+                let (all, tenth) = (cycles(outputs * depth), cycles(outputs * depth / 10));
+                assert!(
+                    all > Some(dense) && (tenth < Some(dense)) == gains,
+                    "{vectors}, {rows} rows: {tenth:?} of {dense}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn few_rows_are_few_and_long() {
+        let of = |rows, depth| {
+            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
+            few.candidate().is_some()
+        };
+        assert!(of(4, 32) && !of(5, 32) && !of(4, 31));
     }
 
     #[test]
@@ -279,7 +341,7 @@ mod tests {
             let (rows, channels) = (64, 64);
             let cycles = |nonzeros| {
                 let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
-                product.cycles().min(product.unrolled_cycles())
+                cheapest(&product.candidates(Vectors::Avx512)).expect("a product can be computed").cycles
             };
             let weights = rows * channels * taps;
             let dense = (vectors * channels * taps * rows) as f64 * DENSE;

@@ -102,7 +102,7 @@ impl Planner<'_> {
         if !left.transposed {
             let layer =
                 SparseMatrix { shape: [m, n, k], transposed: right.transposed, factor: right.factor, bias, act };
-            if self.sparse_vectors(chain, &layer).is_some() || self.sparse_matrix(chain, &layer).is_some() {
+            if self.sparse_matrix(chain, &layer).is_some() {
                 return Some(());
             }
         }

@@ -9,7 +9,9 @@ use optc_ir::{NodeId, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain};
 use super::choose::{self, Product};
+use super::select::is_compressed;
 use super::sparse::{Constants, conversion, is_sparse};
+use crate::choice::{Algorithm, Candidate};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
@@ -43,14 +45,15 @@ impl SparseMatrix {
         Matrix::new(n, |o| (0, &rows[o * k..][..k]))
     }
 
-    /// Cycles of the layer by weights that are all there.
-    pub(super) fn dense_cycles(&self) -> f64 {
+    /// The layer with all its weights.
+    pub(super) fn dense(&self) -> Candidate {
         let [m, n, k] = self.shape;
-        ((m * k * n.div_ceil(LANES)) as f64 * choose::DENSE).max(choose::reading(k * n * 4))
+        let cycles = ((m * k * n.div_ceil(LANES)) as f64 * choose::DENSE).max(choose::reading(k * n * 4));
+        Candidate { algorithm: Algorithm::Dense, cycles }
     }
 
     /// The layer as a product whose lanes are rows.
-    pub(super) fn product(&self, nonzeros: usize) -> Product {
+    fn product(&self, nonzeros: usize) -> Product {
         let [m, n, k] = self.shape;
         Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1 }
     }
@@ -61,14 +64,43 @@ impl Planner<'_> {
     /// faster.
     pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
         let (node, graph) = (chain.start, self.graph);
-        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let [m, n, k] = layer.shape;
-        let nonzeros = graph.constant(w)?.nonzeros();
-        let product = layer.product(nonzeros);
-        let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
-        if !is_sparse(nonzeros, k * n) || cycles >= layer.dense_cycles() {
+        let w = graph.operand(node, 1)?;
+        let weights = graph.constant(w)?;
+        let nonzeros = weights.nonzeros();
+        let sparse = is_sparse(nonzeros, k * n);
+        if !is_compressed(weights, nonzeros) {
             return None;
         }
+        let mut candidates = if sparse { layer.product(nonzeros).candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
+        candidates.extend(self.few_rows(chain, layer, (weights, nonzeros)));
+        candidates.push(layer.dense());
+        let candidates = self.admitted(node, sparse, candidates);
+        let algorithm = candidates.first()?.algorithm;
+        self.choose(node, (weights, nonzeros), candidates, algorithm);
+        if algorithm == Algorithm::Dense {
+            return None;
+        }
+        let planned = match algorithm {
+            Algorithm::Spmv => self.sparse_vectors(chain, layer, nonzeros),
+            _ => self.sparse_product(chain, layer, (algorithm, nonzeros)),
+        };
+        self.choices.planned(node, planned.is_some());
+        planned
+    }
+
+    /// A layer as a sparse product, and the functions that follow it.
+    fn sparse_product(
+        &mut self,
+        chain: &Chain,
+        layer: &SparseMatrix,
+        (algorithm, nonzeros): (Algorithm, usize),
+    ) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        let [m, n, k] = layer.shape;
+        let vectors = m.div_ceil(LANES);
         let output = self.f32_shape(chain.end.into())?;
         let pitch = pitch(m);
         // Kernels find features by numbers of 32 bits.
@@ -76,7 +108,7 @@ impl Planner<'_> {
         let offsets = (0..k).map(|i| i32::try_from(i * pitch * 4).ok()).collect::<Option<Vec<i32>>>()?;
         let mut planes = Planes::new([1, n, 1, m]);
         let walk = Plane { image: 0, channel: signed(pitch * 4) };
-        (planes.vectors, planes.lanes, planes.y) = (product.vectors, m.min(LANES), walk);
+        (planes.vectors, planes.lanes, planes.y) = (vectors, m.min(LANES), walk);
         let mut numbers = Vec::new();
         let mut values = Vec::new();
         planes.steps = chain.steps(layer.act, |beside| {
@@ -105,7 +137,7 @@ impl Planner<'_> {
         let packing = *layer;
         let matrix = Box::new(move |weights: &[f32]| packing.weights(weights));
         let constants = Constants { weights: w, matrix, offsets, bias, channels: numbers };
-        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let (work, packed) = self.spmm_kernel(chain, planes, (algorithm, nonzeros), constants)?;
         let buffer = self.buffer(n * pitch * 4);
         let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };
         self.put(chain.end.into(), Place { buffer, layout });

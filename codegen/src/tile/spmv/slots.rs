@@ -21,10 +21,10 @@ pub(crate) struct Codebook {
 }
 
 impl Codebook {
-    /// Of a matrix whose weights are few enough values.
-    pub(crate) fn of(matrix: &Matrix) -> Option<Codebook> {
+    /// Of weights that are few enough values.
+    pub(crate) fn of(weights: impl Iterator<Item = f32>) -> Option<Codebook> {
         let mut bits = vec![0];
-        for &(_, weight) in (0..matrix.rows()).flat_map(|r| matrix.row(r)) {
+        for weight in weights.filter(|weight| *weight != 0.0) {
             if let Err(place) = bits.binary_search(&weight.to_bits()) {
                 if bits.len() == WINDOW {
                     return None;
@@ -60,7 +60,7 @@ fn slices(matrix: &Matrix) -> Vec<Vec<usize>> {
 }
 
 /// Slices in an order in which equal shares of them are about equal work. The last one stays where it is.
-fn dealt(slices: Vec<Vec<usize>>, work: impl Fn(&[usize]) -> usize, threads: usize) -> Vec<Vec<usize>> {
+pub(super) fn dealt(slices: Vec<Vec<usize>>, work: impl Fn(&[usize]) -> usize, threads: usize) -> Vec<Vec<usize>> {
     let count = slices.len();
     // As the executor divides them.
     let room = |thread: usize| count * (thread + 1) / threads - count * thread / threads;
@@ -111,7 +111,8 @@ impl Spmv {
         operand: impl Fn(usize, usize) -> f32,
     ) -> Result<Memory, ExecError> {
         let integer = |n: i64| f32::from_bits(i32::try_from(n).expect("a stream is below 2 GiB").cast_unsigned());
-        let codebook = if self.coded { Codebook::of(matrix) } else { None };
+        let weights = || (0..matrix.rows()).flat_map(|o| matrix.row(o)).map(|(_, weight)| *weight);
+        let codebook = self.coded.then(|| Codebook::of(weights()).expect("weights that are coded share few values"));
         let work = |slice: &[usize]| slice.iter().map(|&o| matrix.row(o).len()).sum();
         let mut windows: Vec<f32> = Vec::with_capacity(self.groups * windows_of_group(self.coded));
         let mut entries = Vec::new();

@@ -135,8 +135,27 @@ fn sums_that_round() {
 #[test]
 fn codebooks_are_small() {
     let coded = |values: usize| {
-        let weights: Vec<f32> = (0..64).map(|i| (i % values) as f32).collect();
-        Codebook::of(&Matrix::new(2, |o| (0, &weights[o * 32..][..32]))).is_some()
+        let weights = (0..64).map(|i| (i % values) as f32);
+        Codebook::of(weights).is_some()
     };
     assert!(coded(1) && coded(32) && !coded(33));
+}
+
+#[test]
+fn slices_are_dealt_out_evenly() {
+    // The work of a slice is its only output.
+    let slices: Vec<Vec<usize>> = (1..=13).rev().map(|work| vec![work * work]).collect();
+    let work = |slice: &[usize]| slice[0];
+    for threads in [1, 2, 3, 20] {
+        let dealt = slots::dealt(slices.clone(), work, threads);
+        assert_eq!((dealt.len(), dealt.last()), (13, slices.last()));
+        let share =
+            |thread: usize| dealt[13 * thread / threads..13 * (thread + 1) / threads].iter().map(|s| work(s)).sum();
+        let shares: Vec<usize> = (0..threads).map(share).collect();
+        assert_eq!(shares.iter().sum::<usize>(), slices.iter().map(|s| work(s)).sum());
+        assert!(
+            threads > 3 || shares.iter().max() <= shares.iter().min().map(|least| least + 169).as_ref(),
+            "{shares:?}"
+        );
+    }
 }
