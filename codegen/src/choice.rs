@@ -17,11 +17,13 @@ pub enum Algorithm {
     Spmm,
     /// A sparse product, the pattern of the weights in its code.
     SpmmUnrolled,
+    /// A sparse product of few rows, whose lanes are outputs.
+    Spmv,
 }
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 3] = [Algorithm::Dense, Algorithm::Spmm, Algorithm::SpmmUnrolled];
+    pub const ALL: [Algorithm; 4] = [Algorithm::Dense, Algorithm::Spmm, Algorithm::SpmmUnrolled, Algorithm::Spmv];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Algorithm {
             Algorithm::Dense => "dense",
             Algorithm::Spmm => "spmm",
             Algorithm::SpmmUnrolled => "spmm_jit",
+            Algorithm::Spmv => "spmv",
         }
     }
 }

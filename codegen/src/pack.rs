@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use optc_ir::{Constant, Data, ExecError, Tensor};
+use optc_ir::{Constant, ExecError, Tensor};
 
 use crate::memory::Memory;
 
@@ -49,12 +49,17 @@ impl Packed {
         if let Some(memory) = self.known.get(&key).and_then(|(_, memory)| memory.upgrade()) {
             return Ok(memory);
         }
-        let memory = Arc::new(match constant.as_dense().and_then(Data::as_f32) {
-            Some(numbers) => layout(numbers),
-            None => layout(constant.decode().as_f32().expect("the planner packs f32 constants")),
-        }?);
+        let memory = Arc::new(with_numbers(&constant, layout).expect("the planner packs f32 constants")?);
         self.known.insert(key, (Arc::downgrade(&constant), Arc::downgrade(&memory)));
         Ok(memory)
+    }
+}
+
+/// What comes of the elements of a constant, which are copied only if they are encoded; `None` if they are not `f32`.
+pub(crate) fn with_numbers<T>(constant: &Constant, f: impl FnOnce(&[f32]) -> T) -> Option<T> {
+    match constant.as_dense() {
+        Some(elements) => elements.as_f32().map(f),
+        None => constant.decode().as_f32().map(f),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::tile::rows::Rows;
 use crate::tile::split::Split;
 use crate::tile::spmm::{Planes, Spmm};
 use crate::tile::spmm_unrolled::Unrolled;
+use crate::tile::spmv::{Spmv, WINDOW};
 use crate::tile::transpose::Transpose;
 use crate::tile::weight_grad::WeightGrad;
 use crate::tile::winograd::{Patches, Tiles};
@@ -59,6 +60,8 @@ works! {
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
     Unrolled,
+    /// A sparse matrix times few rows.
+    Spmv,
     /// The transformation of the patches of a convolution.
     Patches,
     /// The transformation of sums to the tiles of a convolution.
@@ -109,6 +112,7 @@ impl Work {
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
             Work::Spmm(s) => s.macs(),
             Work::Unrolled(u) => u.macs(),
+            Work::Spmv(s) => s.macs(),
             Work::Recurrent(r) => r.macs(),
             Work::WeightGrad(g) => g.macs(),
             _ => 0,
@@ -123,6 +127,8 @@ impl Work {
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
+            // Lanes without a weight take their time too.
+            Work::Spmv(s) => s.rows * s.slots() * LANES,
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -176,6 +182,7 @@ impl Work {
             }
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
+            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),
@@ -220,6 +227,7 @@ impl fmt::Display for Work {
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
+            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
             Work::Pool(p) => f.write_str(match p.kind {
                 PoolKind::Max => "f32_max_pool",
                 PoolKind::Average { .. } => "f32_average_pool",

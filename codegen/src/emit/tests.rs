@@ -13,6 +13,7 @@ use crate::tile::map::{Map, MapOther};
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
 use crate::tile::spmm::{Matrix, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
+use crate::tile::spmv::{self, Spmv};
 use crate::tile::{LANES, VECTOR_BYTES};
 use crate::work::Work;
 
@@ -79,6 +80,25 @@ fn unrolled() -> Work {
         .into()
 }
 
+/// Three outputs of seven weights by a row of 40.
+fn spmv() -> Work {
+    let weights: Vec<f32> = (0..120).map(|i| if i % 17 == 0 { i as f32 } else { 0.0 }).collect();
+    let matrix = Matrix::new(3, |o| (0, &weights[o * 40..][..40]));
+    let spmv = Spmv {
+        rows: 1,
+        steps_of_rows: [0, 0],
+        outputs: 3,
+        depth: 40,
+        nonzeros: 7,
+        coded: false,
+        groups: spmv::groups(&matrix, 40, false),
+        threads: 1,
+        steps: vec![(Elementwise::Relu, Other::None)],
+        operands: 0,
+    };
+    spmv.into()
+}
+
 /// ReLU of rows that end within a vector.
 fn relu() -> Work {
     Map::new(&[2, 19], &[80, 4], &[vec![76, 4]], vec![(Elementwise::Relu, MapOther::None)]).into()
@@ -125,6 +145,7 @@ fn code_is_as_it_was() {
         ("softmax_5", softmax()),
         ("spmm_2", spmm()),
         ("spmm_jit_2", unrolled()),
+        ("spmv_3", spmv()),
     ];
     for (case, work) in cases {
         for layer in LAYERS {

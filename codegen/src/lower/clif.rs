@@ -1,8 +1,11 @@
 //! Tile programs as Cranelift IR: a vector is four registers of 128 bits. Runs on every host that Cranelift
 //! supports, and gives the bits that the wider lowerings give.
 
+mod scatter;
+mod tables;
+
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 use crate::tile::program::{FIRST_LOCAL, MAX_LOCALS};
@@ -27,7 +30,7 @@ pub(crate) fn lower(b: &mut FunctionBuilder<'_>, pointers: &[Value], program: &P
             variable
         })
         .collect();
-    let mut lowering = Lowering { b, pointers, vectors: Vec::new(), has_fma };
+    let mut lowering = Lowering { b, pointers, vectors: Vec::new(), table: None, has_fma };
     lowering.block(&program.insts);
 }
 
@@ -36,6 +39,8 @@ struct Lowering<'a, 'f> {
     pointers: Vec<Variable>,
     /// By register, made when first met.
     vectors: Vec<Option<[Variable; PARTS]>>,
+    /// Where tables are laid out.
+    table: Option<StackSlot>,
     has_fma: HasFma,
 }
 
@@ -120,6 +125,12 @@ impl Lowering<'_, '_> {
                 self.store(value, *m, 0);
             }
             Inst::Warm(..) => {}
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
+            Inst::Shr(d, a, n) => self.each_of(*d, *a, |l, _, a| l.shr(a, i64::from(*n))),
+            Inst::Lookup { d, index, low, high } => {
+                let table: Vec<V> = [*low].into_iter().chain(*high).collect();
+                self.lookup(*d, *index, &table);
+            }
             Inst::Advance(p, bytes) => {
                 let at = self.pointer(*p);
                 let moved = self.b.ins().iadd_imm_s(at, *bytes);

@@ -6,6 +6,8 @@
 
 mod disassembly;
 mod lanes;
+mod scatter;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod warm;
@@ -230,6 +232,9 @@ impl Assembler {
             Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
             Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
+            Inst::Shr(d, a, n) => self.shr(*d, *a, i32::from(*n)),
+            Inst::Lookup { d, index, low, high } => self.lookup(*d, *index, *low, *high),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];
                 let bytes = i32::try_from(*bytes).expect("a step within a tile is below 2 GiB");

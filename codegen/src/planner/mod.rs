@@ -29,6 +29,7 @@ mod rows;
 mod select;
 mod sparse;
 mod sparse_matrix;
+mod sparse_vectors;
 mod sums;
 mod values;
 mod view;

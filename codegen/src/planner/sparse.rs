@@ -69,6 +69,9 @@ impl Planner<'_> {
         let convolution = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
             let window = self.sparse_window(node, conv)?;
+            if self.is_sparse_pixel(node, conv, &window) {
+                return None;
+            }
             let weights = self.graph.operand(node, 1)?;
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, constant.nonzeros());
@@ -104,7 +107,7 @@ impl Planner<'_> {
     }
 
     /// The window of a convolution that a sparse product can compute: of constant weights and bias.
-    fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
+    pub(super) fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
         let mut constants = [1, 2].into_iter().filter_map(|slot| self.graph.operand(node, slot));
         let is_constant = |value| self.graph.constant(value).is_some_and(|constant| constant.dtype() == DType::F32);
         constants.all(is_constant).then(|| self.conv_window(node, conv)).flatten()

@@ -26,6 +26,7 @@ pub(crate) mod schedule;
 pub(crate) mod split;
 pub(crate) mod spmm;
 pub(crate) mod spmm_unrolled;
+pub(crate) mod spmv;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod testing;

@@ -158,6 +158,14 @@ pub(crate) enum Inst {
     Deinterleave { d: V, a: V, b: V, odd: bool },
     /// Stores four lanes, the n-th four of the vector.
     StoreFour(Mem, V, u8),
+    /// Stores the first lanes of `v`, the i-th as many bytes behind `to` as the integer `at[i]` says. Whoever packed
+    /// the integers sees to it that all lies in `span`, bytes from `to`.
+    Scatter { to: Mem, at: V, v: V, lanes: u8, span: (i64, i64) },
+    /// `d = a >> n`, lanes being integers of 32 bits without sign.
+    Shr(V, Src, u8),
+    /// `d[i]` is the lane of `low` whose number the low 4 bits of `index[i]` are; or, if there is a `high`, the lane
+    /// of both whose number the low 5 bits are. `d` is none of the others.
+    Lookup { d: V, index: V, low: V, high: Option<V> },
     /// Moves a pointer by bytes.
     Advance(P, i64),
     /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
@@ -308,6 +316,21 @@ impl Writer {
         self.push(Inst::Select { d, cmp, a, s: s.into(), x, y });
     }
 
+    /// `d = a >> n`, of integers.
+    pub(crate) fn shr(&mut self, d: V, a: impl Into<Src>, n: usize) {
+        let a = a.into();
+        match u8::try_from(n).expect("below 32") {
+            0 => self.set(d, a),
+            n => self.push(Inst::Shr(d, a, n)),
+        }
+    }
+
+    /// `d = table[index]`; see [`Inst::Lookup`].
+    pub(crate) fn lookup(&mut self, d: V, index: V, table: &[V]) {
+        let (&low, high) = table.split_first().expect("tables have one register or two");
+        self.push(Inst::Lookup { d, index, low, high: high.first().copied() });
+    }
+
     /// Combines all lanes, leaving the result in each.
     pub(crate) fn reduce(&mut self, op: Bin, v: V) {
         let other = self.take();
@@ -316,6 +339,12 @@ impl Writer {
             self.bin(op, v, v, other);
         }
         self.drop(other);
+    }
+
+    /// Stores the first lanes of `v` to places of their own; see [`Inst::Scatter`].
+    pub(crate) fn scatter(&mut self, to: Mem, at: V, v: V, lanes: usize, span: (i64, i64)) {
+        let lanes = u8::try_from(lanes).expect("a vector has few lanes");
+        self.push(Inst::Scatter { to, at, v, lanes, span });
     }
 
     /// Takes the lanes behind the first `lanes` from another register.
@@ -427,6 +456,12 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 writeln!(f, "{d} = {which} {a}, {b}")?;
             }
             Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
+            Inst::Scatter { to, at, v, lanes, .. } => writeln!(f, "{to} each {at} = {v} lanes {lanes}")?,
+            Inst::Shr(d, a, n) => writeln!(f, "{d} = {a} >> {n}")?,
+            Inst::Lookup { d, index, low, high } => {
+                let high = high.map_or(String::new(), |high| format!(" {high}"));
+                writeln!(f, "{d} = lookup {index} in {low}{high}")?;
+            }
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
             Inst::Warm(p, n) => writeln!(f, "warm code and {n} bytes of p{}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,

@@ -216,7 +216,7 @@ impl Layers {
                 layer.macs += step.macs;
                 layer.bytes += step.bytes;
                 layer.weight_bytes += step.weight_bytes;
-                layer.dense &= !step.kernel.contains("spmm");
+                layer.dense &= !["spmm", "spmv"].iter().any(|sparse| step.kernel.contains(sparse));
             }
             if !layer.kernels.contains(&step.kernel) {
                 layer.kernels.push(step.kernel);
