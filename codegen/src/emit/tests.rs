@@ -5,7 +5,7 @@ use cranelift_codegen::settings::Configurable;
 
 use super::*;
 use crate::lower::functions;
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
 use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function as Elementwise;
@@ -33,6 +33,7 @@ fn contract() -> Work {
         x: Strides { row, column, ..Strides::default() },
         y: Strides { row: 3 * block, column: block, ..Strides::default() },
         whole_blocks: true,
+        elements: Elements::F32,
         weights: Weights::Packed,
         epilogue: Epilogue { bias: true, ..Epilogue::default() },
         tiling: Tiling { blocks: 1, rows: 2, columns: 3 },

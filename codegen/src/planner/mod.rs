@@ -9,6 +9,7 @@
 mod batch_norm;
 mod chain;
 mod choose;
+mod codes;
 mod conv;
 mod conv_transpose;
 mod convert;
@@ -79,6 +80,12 @@ pub(crate) struct Planner<'g> {
     masks: HashMap<NodeId, Masked>,
     /// The residents that results take the places of.
     replaces: HashMap<ValueId, ValueId>,
+    /// Layers that compute with codes, by the node that ends them.
+    layers: HashMap<NodeId, codes::Layer>,
+    /// Where values lie that are kept as codes.
+    codes: HashMap<ValueId, codes::CodePlace>,
+    /// Borders that the readers of codes need.
+    code_borders: HashMap<ValueId, [usize; 4]>,
 }
 
 /// A plan without its constants, and what they are made of. It does not need the graph any more.
@@ -106,7 +113,8 @@ impl Planned {
 
 /// Plans a graph whose input shapes are known. Some inputs stay from run to run, and results take their places.
 pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Result<Planned, ExecError> {
-    let folded = fold::fold(graph)?;
+    let codes::Found { layers, absorbed } = codes::find(graph);
+    let folded = fold::fold(graph, &absorbed)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
         graph,
@@ -123,9 +131,12 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),
-        absorbed: HashMap::new(),
+        absorbed,
         masks: HashMap::new(),
         replaces: HashMap::new(),
+        layers,
+        codes: HashMap::new(),
+        code_borders: HashMap::new(),
     };
     let results = graph.results();
     for resident in residents {
@@ -137,6 +148,7 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
     planner.find_chains();
     planner.find_sparse();
     planner.find_borders();
+    planner.find_code_borders();
     for &input in graph.inputs() {
         let home = planner.new_home(input.into());
         planner.plan.inputs.push(home);
@@ -186,6 +198,9 @@ impl Planner<'_> {
         if self.absorbed.contains_key(&node) {
             return Ok(());
         }
+        if let Some(layer) = self.layers.remove(&node) {
+            return self.layer(node, &layer);
+        }
         if let Some(chain) = self.chains.remove(&node) {
             if self.chain(&chain).is_none() {
                 // Without a kernel for its beginning the rest is worth no chain either.
@@ -207,6 +222,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let families = [
+            Planner::dequantize,
             Planner::view,
             Planner::image,
             Planner::rows,
@@ -304,6 +320,19 @@ impl Planner<'_> {
             self.packings.len() - 1
         });
         Some(Arg::Constant(index, 0))
+    }
+
+    /// The index of what `layout` will make of a constant that it has itself.
+    fn packed_with(
+        &mut self,
+        key: (NodeId, String),
+        constant: &Arc<Constant>,
+        layout: impl FnOnce() -> Result<Memory, ExecError> + 'static,
+    ) -> usize {
+        *self.packed.entry(key).or_insert_with_key(|(_, how)| {
+            self.packings.push(Packing::Known(constant.clone(), how.clone(), Box::new(layout)));
+            self.packings.len() - 1
+        })
     }
 
     /// Where the interpreter or the caller finds a value.

@@ -60,6 +60,9 @@ impl Planner<'_> {
     pub(super) fn find_sparse(&mut self) {
         let candidate = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
+            if self.layers_compute(node) {
+                return None;
+            }
             let window = self.sparse_window(node, conv)?;
             let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
             let (group, nonzeros) = (conv.group, weights.nonzeros());

@@ -56,6 +56,10 @@ pub(crate) enum Function {
     Min,
     /// x where positive, x·other elsewhere
     PRelu,
+    /// x·factor + offset, rounded once
+    Scale(f32, f32),
+    /// x + other·factor, rounded once
+    AddScaled(f32),
     /// x·act′, act′ the derivative of an activation that follows from other: its result, or its operand where the
     /// result does not say it
     ActGrad(Act),
@@ -134,6 +138,7 @@ impl Function {
             Function::Add | Function::Sub | Function::Mul | Function::Div => 0,
             Function::SubFrom | Function::DivInto | Function::Reciprocal | Function::Relu => 1,
             Function::Clip(..) | Function::LeakyRelu(_) | Function::PRelu | Function::HardSigmoid(..) => 1,
+            Function::Scale(..) | Function::AddScaled(_) => 1,
             Function::Cube | Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
             Function::Max | Function::Min | Function::HardSwish | Function::Sigmoid | Function::Tanh => 2,
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
@@ -247,6 +252,12 @@ impl Function {
                 w.select(v, (Cmp::Less, v, 0.0), scaled, v);
                 w.drop(scaled);
             }),
+            Function::Scale(factor, offset) => {
+                with_number(w, factor, |w, factor| each(w, vs, |w, v| w.mul_add(v, factor, offset)));
+            }
+            Function::AddScaled(factor) => {
+                with_number(w, factor, |w, factor| zip(w, vs, other, |w, v, s| w.fma(v, factor, s)));
+            }
             Function::ActGrad(act) => zip(w, vs, other, |w, v, s| function_grad::apply(w, act, v, s)),
         }
     }

@@ -68,6 +68,10 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
             Inst::Store(m, _) => reach.touch(true, *m, VECTOR_BYTES),
             Inst::StoreLanes(m, _, n) => reach.touch(true, *m, usize::from(*n) * 4),
             Inst::StoreFour(m, _, _) => reach.touch(true, *m, VECTOR_BYTES / LANES * 4),
+            Inst::LoadBytes(_, m) => reach.touch(false, *m, LANES),
+            Inst::LoadQuads(_, m) => reach.touch(false, *m, 4 * LANES),
+            Inst::StoreBytes(m, _) => reach.touch(true, *m, LANES),
+            Inst::Dot4 { w, .. } => reach.read(*w),
             Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
             Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
             Inst::Advance(p, bytes) => {

@@ -210,6 +210,6 @@ fn first(n: usize) -> u32 {
 }
 
 /// The low part of a register, of the family that begins with `family`.
-fn low(register: Register, family: Register) -> Register {
+pub(super) fn low(register: Register, family: Register) -> Register {
     family + u32::try_from(register.number()).expect("below 32")
 }

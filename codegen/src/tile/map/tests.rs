@@ -181,6 +181,8 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
                 x
             }
         }
+        Function::Scale(factor, offset) => x * f64::from(factor) + f64::from(offset),
+        Function::AddScaled(factor) => x + o * f64::from(factor),
         Function::ActGrad(act) => x * derivative(act, o),
     }
 }
