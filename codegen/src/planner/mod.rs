@@ -43,6 +43,7 @@ use crate::memory::Memory;
 use crate::pack::{self, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
+use crate::tile::function::Function;
 use crate::work::Work;
 use chain::Chain;
 use mask::Masked;
@@ -82,6 +83,8 @@ pub(crate) struct Planner<'g> {
     replaces: HashMap<ValueId, ValueId>,
     /// Layers that compute with codes, by the node that ends them.
     layers: HashMap<NodeId, codes::Layer>,
+    /// What becomes of numbers that are quantized and dequantized, by the node that dequantizes them.
+    on_grid: HashMap<NodeId, (ValueId, Function)>,
     /// Where values lie that are kept as codes.
     codes: HashMap<ValueId, codes::CodePlace>,
     /// Borders that the readers of codes need.
@@ -113,7 +116,7 @@ impl Planned {
 
 /// Plans a graph whose input shapes are known. Some inputs stay from run to run, and results take their places.
 pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Result<Planned, ExecError> {
-    let codes::Found { layers, absorbed } = codes::find(graph);
+    let codes::Found { layers, absorbed, on_grid } = codes::find(graph);
     let folded = fold::fold(graph, &absorbed)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
@@ -135,6 +138,7 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         masks: HashMap::new(),
         replaces: HashMap::new(),
         layers,
+        on_grid,
         codes: HashMap::new(),
         code_borders: HashMap::new(),
     };
@@ -215,7 +219,7 @@ impl Planner<'_> {
 
     /// One node by itself.
     fn single(&mut self, node: NodeId) -> Result<(), ExecError> {
-        let alone = Chain::of(self.graph, node);
+        let alone = self.chain_of(node);
         if let Some(alone) = alone
             && self.chain(&alone).is_some()
         {

@@ -3,9 +3,8 @@
 //! `y[n, h, w, c] = limit(round(x[n, c, h, w] / scale) + zero)`; the bytes of channels that are missing are 0. Lanes are
 //! pixels.
 
-use super::function::Function;
+use super::function::{Function, zero_for_nan};
 use super::program::{Bin, LANES, P, Program, Src, Un, Writer};
-use super::recode::zero_for_nan;
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, signed};
 use crate::target::Vectors;
 

@@ -179,9 +179,14 @@ impl Pool {
                         add(w, sum, X.at(step * window + tap), self.codes.is_some());
                     }
                 });
-                // A division takes as long as many additions, and differs in the last bit at most.
-                let share = 1.0 / (rows.counted * run.counted) as f32;
-                sums.iter().for_each(|&sum| w.bin(Bin::Mul, sum, sum, share));
+                let counted = (rows.counted * run.counted) as f32;
+                if self.codes.is_some() {
+                    // A mean half way between two codes is rounded to the even one, so it must be exact.
+                    sums.iter().for_each(|&sum| w.bin(Bin::Div, sum, sum, counted));
+                } else {
+                    // A division takes as long as many additions, and differs in the last bit at most.
+                    sums.iter().for_each(|&sum| w.bin(Bin::Mul, sum, sum, 1.0 / counted));
+                }
                 sums
             }
         };

@@ -4,9 +4,9 @@
 //! What becomes codes is on the grid already: zero is 0, and the step between codes 1.
 
 use super::epilogue::{Other, Strides, store_codes};
-use super::function::Function;
-use super::program::{Cmp, P, Program, Src, V, Writer};
-use super::schedule::{Axis, Nest, Part, STAY, Schedule, offsets, segment_runs, signed};
+use super::function::{Function, zero_for_nan};
+use super::program::{P, Program, Src, Writer};
+use super::schedule::{Axis, Nest, Part, STAY, Schedule, Steps, offsets, segment_runs, signed};
 use crate::target::Vectors;
 
 /// Pointers of the kernel.
@@ -45,28 +45,41 @@ pub(crate) struct Recode {
 }
 
 impl Recode {
-    /// The schedule: images, blocks, rows; a program does a row, or all rows where none has a border.
+    /// The schedule: images, blocks, rows; a program does a row, or all blocks of an image of one pixel.
     pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
         let mut schedule = Schedule::new(2 + usize::from(self.operand.is_some()));
-        let all = [Some(self.x), Some(self.y), self.operand];
-        let along = |step: fn(Strides) -> i64| all.map(|strides| strides.map_or(0, step));
         let program = schedule.program(self.program(vectors));
-        let axes = [
-            Axis::new(self.images, along(|s| s.image)),
-            Axis::new(self.blocks, along(|s| s.block)),
-            Axis::new(self.rows, along(|s| s.row)),
-        ];
+        let mut axes = vec![Axis { count: self.images, steps: self.along(|s| s.image) }];
+        if !self.single_pixels() {
+            axes.push(Axis { count: self.blocks, steps: self.along(|s| s.block) });
+            axes.push(Axis { count: self.rows, steps: self.along(|s| s.row) });
+        }
         schedule.parts.push(Part::new(axes, STAY, Nest::Call(program)));
         schedule
+    }
+
+    fn single_pixels(&self) -> bool {
+        self.rows * self.columns == 1
+    }
+
+    /// Steps of all pointers.
+    fn along(&self, step: impl Fn(Strides) -> i64) -> Steps {
+        offsets([step(self.x), step(self.y), self.operand.map_or(0, step)])
+    }
+
+    /// Bytes from one vector of a program to the next.
+    fn step(&self, strides: Strides) -> i64 {
+        if self.single_pixels() { strides.block } else { strides.column }
     }
 
     /// The program of a row.
     fn program(&self, vectors: Vectors) -> Program {
         let mut w = Writer::new(2 + usize::from(self.operand.is_some()), vectors.registers());
         let temporaries = self.steps.iter().map(|(function, _)| function.temporaries() + 1).max().unwrap_or(1);
-        let at_once = (vectors.registers() - temporaries.min(vectors.registers() - 1)).min(AT_ONCE);
-        let steps = offsets([self.x.column, self.y.column, self.operand.map_or(0, |s| s.column)]);
-        for (count, length) in segment_runs(self.columns, at_once) {
+        let at_once = vectors.registers().saturating_sub(temporaries).clamp(1, AT_ONCE);
+        let steps = self.along(|s| self.step(s));
+        let count = if self.single_pixels() { self.blocks } else { self.columns };
+        for (count, length) in segment_runs(count, at_once) {
             w.repeat(count, |w| {
                 self.tile(w, length);
                 w.advance_all(&steps.map(|step| step * signed(length)));
@@ -77,7 +90,7 @@ impl Recode {
 
     fn tile(&self, w: &mut Writer, length: usize) {
         let values = w.take_all(length);
-        let at = |p: P, s: Strides, i: usize| p.at(s.column * signed(i));
+        let at = |p: P, s: Strides, i: usize| p.at(self.step(s) * signed(i));
         for (i, &v) in values.iter().enumerate() {
             match self.formats[0] {
                 Format::F32 => w.load(v, at(X, self.x, i)),
@@ -114,14 +127,6 @@ impl Recode {
         }
         w.drop_all(&values);
     }
-}
-
-/// Makes NaN zero, as quantization does. One temporary.
-pub(super) fn zero_for_nan(w: &mut Writer, values: &[V]) {
-    let zero = w.take();
-    w.set(zero, 0.0);
-    values.iter().for_each(|&v| w.select(v, (Cmp::Equal, v, v), v, zero));
-    w.drop(zero);
 }
 
 #[cfg(test)]

@@ -175,8 +175,9 @@ fn sums_of_codes() {
 
 #[test]
 fn pools_of_codes() {
-    let grid = unsigned(0.016, 120);
-    for to in [grid, unsigned(0.01, 50)] {
+    // Powers of two, so that means half way between two codes are just that.
+    let grid = unsigned(0.015625, 120);
+    for to in [grid, unsigned(0.0078125, 50)] {
         let ops: [(Op, &str); 3] = [
             (
                 MaxPool { kernel: vec![3, 3], strides: vec![2, 2], pads: vec![1; 4], ..MaxPool::default() }.into(),
@@ -218,7 +219,7 @@ fn matrices_of_codes() {
 /// Codes of one pixel are a row of a matrix as they lie.
 #[test]
 fn views_of_codes() {
-    let grid = unsigned(0.016, 120);
+    let grid = unsigned(0.015625, 120);
     let mut net = Net::new();
     let x = net.input(&[3, 21, 2, 2], grid);
     let y = net.add(GlobalAveragePool {}, &[x]);

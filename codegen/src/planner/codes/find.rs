@@ -54,6 +54,9 @@ pub(in crate::planner) struct Found {
     pub(in crate::planner) layers: HashMap<NodeId, Layer>,
     /// Nodes that layers compute or decode themselves, and the layer that ends them.
     pub(in crate::planner) absorbed: HashMap<NodeId, NodeId>,
+    /// Values that are quantized and dequantized for what computes with numbers, by their `dequantize_linear`: the
+    /// numbers before, and what becomes of them.
+    pub(in crate::planner) on_grid: HashMap<NodeId, (ValueId, Function)>,
 }
 
 impl Grid {
@@ -95,11 +98,12 @@ impl Body {
     }
 }
 
-/// A shape as images: rows of a matrix are images of one pixel.
+/// A shape as images: rows of a matrix, or of several, are images of one pixel.
 pub(super) fn images(graph: &Graph, value: ValueId) -> Option<[usize; 4]> {
     let shape = graph.ty(value).as_tensor()?.fixed_shape()?;
     let images = match shape[..] {
         [n, c] => [n, c, 1, 1],
+        [a, b, c] => [a * b, c, 1, 1],
         [n, c, h, w] => [n, c, h, w],
         _ => return None,
     };
@@ -108,8 +112,8 @@ pub(super) fn images(graph: &Graph, value: ValueId) -> Option<[usize; 4]> {
 
 /// Finds the layers of a graph of known shapes.
 pub(in crate::planner) fn find(graph: &Graph) -> Found {
-    let mut finder = Finder { graph, layers: HashMap::new() };
     let order = graph.topo_order();
+    let mut finder = Finder { graph, known: known(graph, &order), layers: HashMap::new() };
     for &node in &order {
         if let Op::QuantizeLinear(_) = graph.op(node)
             && let Some(layer) = finder.layer(node)
@@ -119,7 +123,7 @@ pub(in crate::planner) fn find(graph: &Graph) -> Found {
     }
     finder.drop_islands(&order);
     finder.narrow_pixels(&order);
-    let layers = finder.layers;
+    let Finder { layers, known, .. } = finder;
     let mut absorbed: HashMap<NodeId, NodeId> = HashMap::new();
     for &end in order.iter().filter(|node| layers.contains_key(node)) {
         absorbed.extend(layers[&end].nodes.iter().map(|&node| (node, end)));
@@ -134,11 +138,49 @@ pub(in crate::planner) fn find(graph: &Graph) -> Found {
             absorbed.insert(node, absorbed[&first]);
         }
     }
-    Found { layers, absorbed }
+    let mut on_grid = HashMap::new();
+    for &node in order.iter().filter(|node| !layers.contains_key(node) && !known.contains(node)) {
+        let Some((source, decoded)) = island(graph, node) else { continue };
+        let grid = Grid::of(graph, node).expect("islands have one");
+        let function = Function::OnGrid(grid.scale, grid.zero.into());
+        absorbed.insert(node, decoded[0]);
+        on_grid.extend(decoded.into_iter().map(|decoded| (decoded, (source, function))));
+    }
+    Found { layers, absorbed, on_grid }
+}
+
+/// The numbers that a `quantize_linear` quantizes, and the nodes that make numbers of them again, if nothing else reads
+/// its result.
+fn island(graph: &Graph, node: NodeId) -> Option<(ValueId, Vec<NodeId>)> {
+    let Op::QuantizeLinear(_) = graph.op(node) else { return None };
+    let grid = Grid::of(graph, node)?;
+    let source = graph.operand(node, 0)?;
+    let number = |value: ValueId| graph.ty(value).as_tensor().is_some_and(|ty| ty.dtype == DType::F32);
+    let users: Vec<NodeId> = graph.uses(node.into()).into_iter().map(|(user, _)| user).collect();
+    let decodes = |&user: &NodeId| {
+        matches!(graph.op(user), Op::DequantizeLinear(_)) && Grid::of(graph, user) == Some(grid) && number(user.into())
+    };
+    let known = graph.ty(node).as_tensor()?.fixed_shape()?.iter().product::<usize>() > 0;
+    let read = !users.is_empty() && users.iter().all(decodes);
+    (known && read && number(source)).then_some((source, users))
+}
+
+/// Nodes whose results are known before any input is.
+fn known(graph: &Graph, order: &[NodeId]) -> HashSet<NodeId> {
+    let mut known: HashSet<NodeId> = HashSet::new();
+    for &node in order {
+        let constant = matches!(graph.op(node), Op::Const(_));
+        let mut operands = graph.operands(node).into_iter().flatten().peekable();
+        if constant || operands.peek().is_some() && operands.all(|value| known.contains(&value.node)) {
+            known.insert(node);
+        }
+    }
+    known
 }
 
 struct Finder<'g> {
     graph: &'g Graph,
+    known: HashSet<NodeId>,
     layers: HashMap<NodeId, Layer>,
 }
 
@@ -156,7 +198,7 @@ impl Finder<'_> {
         (!users.is_empty() && users.iter().all(|&(user, _)| decodes(user))).then_some(())?;
         let alone = self.body(end, grid).map(|(body, nodes)| Layer { body, grid, nodes });
         let quantize = || Layer { body: Body::Quantize(source, false), grid, nodes: Vec::new() };
-        graph.constant(source).is_none().then(|| alone.unwrap_or_else(quantize))
+        (!self.known.contains(&end)).then(|| alone.unwrap_or_else(quantize))
     }
 
     /// What computes the operand of a `quantize_linear` of codes, and its nodes.
@@ -174,6 +216,7 @@ impl Finder<'_> {
         }
         let node = user;
         let x = graph.operand(node, 0)?;
+        let planar = graph.ty(x).as_tensor()?.shape.len() == 4;
         let body = match graph.op(node) {
             Op::Conv(_) | Op::Linear(_) | Op::Gemm(_) | Op::MatMul(_) => {
                 let (codes, x_grid) = self.codes(x)?;
@@ -182,16 +225,16 @@ impl Finder<'_> {
             Op::Binary(Binary::Add) | Op::Variadic(Variadic::Sum) if graph.operands(node).len() == 2 => {
                 return self.sum(node, functions, nodes);
             }
-            Op::MaxPool(_) if functions.is_empty() && graph.uses(node.result(1)).is_empty() => {
+            Op::MaxPool(_) if functions.is_empty() && planar && graph.uses(node.result(1)).is_empty() => {
                 Body::Pool(node, self.codes(x)?.0)
             }
-            Op::AveragePool(pool) if functions.is_empty() => {
+            Op::AveragePool(pool) if functions.is_empty() && planar => {
                 // The zero point of what is not there would have to count.
                 let counts = pool.count_include_pad && pool.pads.iter().any(|&pad| pad > 0);
                 (!counts && pool.auto_pad == optc_ir::op::AutoPad::Explicit).then_some(())?;
                 Body::Pool(node, self.codes(x)?.0)
             }
-            Op::GlobalAveragePool(_) if functions.is_empty() => Body::Mean(self.codes(x)?.0),
+            Op::GlobalAveragePool(_) if functions.is_empty() && planar => Body::Mean(self.codes(x)?.0),
             Op::Flatten(_) | Op::Reshape(_) if functions.is_empty() => {
                 let (codes, x_grid) = self.codes(x)?;
                 let ([n, c, h, w], to) = (images(graph, codes)?, images(graph, node.into())?);

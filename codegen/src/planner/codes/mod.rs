@@ -8,7 +8,7 @@ use optc_ir::{ExecError, NodeId, Op, ValueId};
 
 use super::Planner;
 use super::conv::Window;
-use crate::layout::{Blocked, CodeImage};
+use crate::layout::{Blocked, CodeImage, Layout};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
@@ -95,11 +95,18 @@ impl Planner<'_> {
     pub(super) fn dequantize(&mut self, node: NodeId) -> Option<()> {
         let Op::DequantizeLinear(_) = self.graph.op(node) else { return None };
         let place = *self.codes.get(&self.graph.operand(node, 0)?)?;
-        let rank = self.f32_shape(node.into())?.len();
+        let own = self.f32_shape(node.into())?;
         let shape = images(self.graph, node.into())?;
-        let (to, image) = if rank == 2 {
+        let (to, image) = if own.len() < 4 {
             let image = Blocked::new(shape);
-            let place = Place { buffer: self.buffer(image.bytes()), layout: image.as_strided(rank)? };
+            // Rows of whole blocks.
+            let row = image.strides().image;
+            let strides = match own[..] {
+                [_, rows, _] => vec![row * signed(rows), row, 4],
+                _ => vec![row, 4],
+            };
+            let layout = Layout::Strided { start: 0, strides };
+            let place = Place { buffer: self.buffer(image.bytes()), layout };
             (self.put(node.into(), place), image)
         } else {
             self.place_blocked(node, node.into(), shape)
@@ -151,7 +158,7 @@ impl Planner<'_> {
             self.kernel(end, pixels, vec![arg, place.arg()]);
             return Some(());
         }
-        let (arg, x) = if let [_, _] = shape[..] {
+        let (arg, x) = if shape.len() < 4 {
             let arg = self.plain(end, x)?;
             (arg, Strides { image: signed(channels * 4), block: signed(VECTOR_BYTES), ..Strides::default() })
         } else {

@@ -119,9 +119,9 @@ pub(super) fn product(
             (!depthwise || conv.dilations.last().is_none_or(|&step| step == 1)).then_some(())?;
             (conv.act, false)
         }
-        Op::Linear(linear) if rank == 2 => (linear.act, false),
+        Op::Linear(linear) if rank <= 3 => (linear.act, false),
         Op::Gemm(gemm) if gemm.alpha == 1.0 && gemm.beta == 1.0 && !gemm.trans_a => (Act::None, !gemm.trans_b),
-        Op::MatMul(_) if rank == 2 => (Act::None, true),
+        Op::MatMul(_) if (2..=3).contains(&rank) => (Act::None, true),
         _ => return None,
     };
     if let Some(function) = Function::of_act(act) {
@@ -129,6 +129,8 @@ pub(super) fn product(
     }
     images(graph, x)?;
     let (weights, scales) = Weights::of(graph, graph.operand(node, 1)?, transposed)?;
+    let matrix = weights.constant.shape().len() == 2;
+    (matches!(graph.op(node), Op::Conv(_)) || matrix).then_some(())?;
     let steps: Vec<f64> =
         (0..weights.outputs).map(|o| f64::from(x_grid.scale) * f64::from(scales[o % scales.len()])).collect();
     let sums: Vec<i64> =
