@@ -172,7 +172,7 @@ impl Epilogue {
 /// Stores numbers as codes of this zero point, rounded to even and limited to what a byte holds. One temporary.
 pub(crate) fn store_codes(w: &mut Writer, zero: u8, numbers: &[V], to: impl Fn(usize) -> Mem) {
     let least = w.take();
-    w.set(least, -f32::from(zero));
+    w.set(least, 0.0 - f32::from(zero));
     for (i, &v) in numbers.iter().enumerate() {
         // What is above a byte is limited as it is stored.
         w.bin(Bin::Max, v, v, least);

@@ -438,6 +438,7 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
             Inst::LoadLanes(d, m, n) => writeln!(f, "{d} = {m} lanes {n}")?,
             Inst::Store(m, v) => writeln!(f, "{m} = {v}")?,
             Inst::StoreLanes(m, v, n) => writeln!(f, "{m} = {v} lanes {n}")?,
+            Inst::Bin(Bin::AddInt, d, a, Src::Const(x)) => writeln!(f, "{d} = addint {a}, {:#x}", x.to_bits())?,
             Inst::Bin(op, d, a, s) => writeln!(f, "{d} = {} {a}, {s}", word(op))?,
             Inst::Un(op, d, a) => writeln!(f, "{d} = {} {a}", word(op))?,
             Inst::Fma(d, a, s) => writeln!(f, "{d} += {a} * {s}")?,
