@@ -1,4 +1,4 @@
-//! How fast this machine multiplies and adds: what kernels are measured against.
+//! How fast this machine multiplies and adds, and reads: what kernels are measured against.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use optc_ir::ExecError;
 
 use crate::exec;
 use crate::target::{Target, Vectors};
-use crate::tile::program::Writer;
+use crate::tile::program::{Src, Writer};
 use crate::tile::schedule::{STAY, offsets};
-use crate::tile::{Axis, LANES, Nest, P, Part, Program, Schedule, VECTOR_BYTES, signed};
+use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, VECTOR_BYTES, signed};
 
 /// Outer iterations, to share among threads.
 const RANGE: usize = 64;
@@ -21,19 +21,30 @@ const SO_LONG: Duration = Duration::from_millis(100);
 
 /// What is multiplied and added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elements {
-    /// Numbers of 32 bits.
+enum Elements {
     F32,
-    /// Codes of a byte, four products a lane.
+    /// Codes, four products a lane.
     Codes,
 }
 
-/// Billions of operations a second that all threads of a target together reach in multiply-adds from register to
-/// register, a multiply-add counting as two.
+/// GFLOP/s of `f32` that all threads of a target together reach in multiply-adds from register to register,
+/// a multiply-add counting as two.
 ///
 /// # Errors
 /// If the host has not the target's instructions, or no more threads.
-pub fn measure(target: &Target, elements: Elements) -> Result<f64, ExecError> {
+pub fn measure(target: &Target) -> Result<f64, ExecError> {
+    of_elements(target, Elements::F32)
+}
+
+/// The same of codes: bytes whose products are summed in integers of 32 bits, in billions of operations a second.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_codes(target: &Target) -> Result<f64, ExecError> {
+    of_elements(target, Elements::Codes)
+}
+
+fn of_elements(target: &Target, elements: Elements) -> Result<f64, ExecError> {
     let mut schedule = Schedule::new(1);
     let call = Nest::Call(schedule.program(program(target.vectors, elements)));
     let axis = Axis { count: RANGE, steps: offsets([signed(VECTOR_BYTES)]) };
@@ -62,15 +73,53 @@ fn program(vectors: Vectors, elements: Elements) -> Program {
     w.finish()
 }
 
+/// Bytes read at a time, and how often: more than a processor keeps in caches of its own.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 256;
+
+/// Vectors in a turn of the loop that reads.
+const VECTORS: usize = 8;
+
+/// GB/s that all threads of a target together read in order, of what is too large for a processor's own caches.
+/// What layers read that stays there comes faster.
+///
+/// # Errors
+/// As [`measure`].
+pub fn bandwidth(target: &Target) -> Result<f64, ExecError> {
+    let mut schedule = Schedule::new(2);
+    let call = Nest::Call(schedule.program(reader(target.vectors)));
+    let axis = Axis { count: PIECES, steps: offsets([signed(PIECE), signed(PIECE)]) };
+    schedule.parts.push(Part::new([axis], STAY, call));
+    let time = exec::time(&schedule, PIECES * PIECE / 4, target, SO_LONG)?;
+    Ok((PIECES * PIECE) as f64 / time.as_secs_f64() / 1e9)
+}
+
+/// Adds all vectors of a piece to its first, whose place the second pointer keeps.
+fn reader(vectors: Vectors) -> Program {
+    let mut w = Writer::new(2, vectors.registers());
+    let sums = w.take_all(vectors.accumulators().min(VECTORS));
+    sums.iter().for_each(|&sum| w.set(sum, 0.0));
+    w.repeat(PIECE / VECTOR_BYTES / VECTORS, |w| {
+        for (i, &sum) in (0..VECTORS).zip(sums.iter().cycle()) {
+            w.bin(Bin::Add, sum, sum, Src::Mem(P(0).at(signed(i * VECTOR_BYTES))));
+        }
+        w.advance(P(0), signed(VECTORS * VECTOR_BYTES));
+    });
+    sums.iter().for_each(|&sum| w.store(P(1).at(0), sum));
+    w.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_machine_multiplies() {
-        for elements in [Elements::F32, Elements::Codes] {
-            let peak = measure(&Target::host(1), elements).unwrap();
-            assert!(peak > 0.5 && peak < 1e5, "{peak} billions a second of {elements:?}");
+        for measure in [measure, measure_codes] {
+            let peak = measure(&Target::host(1)).unwrap();
+            assert!(peak > 0.5 && peak < 1e5, "{peak} billions a second");
         }
+        let bandwidth = bandwidth(&Target::host(1)).unwrap();
+        assert!(bandwidth > 0.5 && bandwidth < 1e5, "{bandwidth} GB/s");
     }
 }

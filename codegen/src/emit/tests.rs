@@ -120,7 +120,7 @@ fn spmm() -> Work {
 
 fn unrolled() -> Work {
     let (planes, matrix, offsets) = planes();
-    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1 }.into()
+    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1, panel: None }.into()
 }
 
 /// ReLU of rows that end within a vector.

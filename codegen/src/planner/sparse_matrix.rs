@@ -9,7 +9,9 @@ use optc_ir::{NodeId, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain};
 use super::choose::{self, Product};
+use super::select::is_compressed;
 use super::sparse::{Constants, conversion, is_sparse};
+use crate::choice::{Algorithm, Candidate};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
@@ -34,17 +36,43 @@ impl Planner<'_> {
     /// faster.
     pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
         let (node, graph) = (chain.start, self.graph);
-        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let [m, n, k] = layer.shape;
-        let nonzeros = graph.constant(w)?.nonzeros();
+        let w = graph.operand(node, 1)?;
+        let weights = graph.constant(w)?;
+        let nonzeros = weights.nonzeros();
         let vectors = m.div_ceil(LANES);
         let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
         let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
         let dense = dense.max(choose::reading(k * n * 4));
-        let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
-        if !is_sparse(nonzeros, k * n) || cycles >= dense {
+        let sparse = is_sparse(nonzeros, k * n);
+        if !is_compressed(weights, nonzeros) {
             return None;
         }
+        let mut candidates = if sparse { product.candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
+        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense });
+        let candidates = self.admitted(node, sparse, candidates);
+        let algorithm = candidates.first()?.algorithm;
+        self.choose(node, (weights, nonzeros), candidates, algorithm);
+        if algorithm == Algorithm::Dense {
+            return None;
+        }
+        let planned = self.sparse_product(chain, layer, (algorithm, nonzeros));
+        self.choices.planned(node, planned.is_some());
+        planned
+    }
+
+    /// A layer as a sparse product, and the functions that follow it.
+    fn sparse_product(
+        &mut self,
+        chain: &Chain,
+        layer: &SparseMatrix,
+        (algorithm, nonzeros): (Algorithm, usize),
+    ) -> Option<()> {
+        let (node, graph) = (chain.start, self.graph);
+        let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+        let [m, n, k] = layer.shape;
+        let vectors = m.div_ceil(LANES);
         let output = self.f32_shape(chain.end.into())?;
         let pitch = pitch(m);
         // Kernels find features by numbers of 32 bits.
@@ -86,7 +114,7 @@ impl Planner<'_> {
             Matrix::new(n, |o| (0, &rows[o * k..][..k]))
         };
         let constants = Constants { weights: w, matrix: Box::new(matrix), offsets, bias, channels: numbers };
-        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let (work, packed) = self.spmm_kernel(chain, planes, (algorithm, nonzeros), constants)?;
         let buffer = self.buffer(n * pitch * 4);
         let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };
         self.put(chain.end.into(), Place { buffer, layout });

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use optc_codegen::Target;
-use optc_codegen::peak::{self, Elements};
+use optc_codegen::{Target, peak};
 use optc_ir::{StepTime, Tensor};
 use serde::Serialize;
 
 use super::args::BenchArgs;
+use super::baseline::{Baseline, Other};
+use super::choices::{self, ChoiceRow, choices_of};
 use super::session::{self, Talk, ms};
-use crate::compiled::{CompileOptions, Compiled};
+use super::tuning;
+use crate::compiled::{BackendKind, CompileOptions, Compiled};
 use crate::data;
 use crate::error::Error;
 use crate::measure::quantile;
@@ -39,6 +41,11 @@ struct Report {
     peak_rss_bytes: Option<u64>,
     #[serde(flatten)]
     profile: Option<Profile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
+    /// What computes each layer of compressed weights; only with a profile or a baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Vec<ChoiceRow>>,
 }
 
 /// Where the time goes.
@@ -71,7 +78,7 @@ struct LayerRow {
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
-    let (model, load) = session::open(&args.model, &args.exec.bind, &talk)?;
+    let (mut model, load) = session::open(&args.model, &args.exec.bind, &talk)?;
     let inputs = match &args.input {
         Some(path) => data::read_inputs(path, &model.graph)?,
         None => session::random_inputs(&model.graph, args.seed, &talk)?,
@@ -81,18 +88,31 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
     }
     let options = session::options(&args.exec, &args.optimize)?;
     let start = Instant::now();
-    let mut compiled = model.compile(&options)?;
-    let compile = start.elapsed();
+    model.prepare(&options)?;
+    let mut compile = start.elapsed();
+    let selection = tuning::select(&options, &model.graph, &inputs, &talk)?;
+    let choices = (args.profile || args.baseline.is_some()) && options.backend == BackendKind::Jit;
+    let choices = choices.then(|| choices_of(&model.graph, &inputs, &options, &selection)).transpose()?;
+    let mut other = match &args.baseline {
+        Some(baseline) => Some(Other::new(baseline, &model.graph, &inputs, &options, (&args.exec, &talk))?),
+        None => None,
+    };
+    let start = Instant::now();
+    let mut compiled = Compiled::new(model.graph, &*options.backend_with(selection))?;
+    compile += start.elapsed();
     let start = Instant::now();
     let mut results = compiled.run_in_order(&inputs)?;
     let first = start.elapsed();
     for _ in 1..args.warmup {
         compiled.run_into(&inputs, &mut results)?;
+        other.as_mut().map_or(Ok(()), Other::warm)?;
     }
     let mut times = runs(args.iters, || {
         let start = Instant::now();
         compiled.run_into(&inputs, &mut results)?;
-        Ok(ms(start.elapsed()))
+        let time = ms(start.elapsed());
+        other.as_mut().map_or(Ok(()), |other| other.run(time))?;
+        Ok(time)
     })?;
     times.sort_by(f64::total_cmp);
     let peak_rss_bytes = session::peak_rss_bytes();
@@ -100,6 +120,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
         true => Some(profile(&mut compiled, &inputs, &times, &options)?),
         false => None,
     };
+    let baseline = other.map(|other| other.compare(&mut compiled, &inputs, &options)).transpose()?;
     let report = Report {
         model: args.model.display().to_string(),
         backend: options.backend().name(),
@@ -114,13 +135,15 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
         first_ms: ms(first),
         peak_rss_bytes,
         profile,
+        baseline,
+        choices,
     };
     let text = if talk.json { to_json(&report) } else { table(&report, &talk) };
     session::print(text.as_bytes())
 }
 
 /// Runs profiled at most; timing each step of each run adds up.
-const MAX_PROFILED: usize = 20;
+pub(super) const MAX_PROFILED: usize = 20;
 
 /// As many runs as asked for, or as take a second.
 fn runs(iters: Option<usize>, mut run: impl FnMut() -> Result<f64, Error>) -> Result<Vec<f64>, Error> {
@@ -149,7 +172,7 @@ fn profile(
     options: &CompileOptions,
 ) -> Result<Profile, Error> {
     let target = Target { vectors: options.target, threads: options.threads };
-    let peak = peak::measure(&target, Elements::F32)?;
+    let peak = peak::measure(&target)?;
     let mut steps: Vec<(StepTime, Vec<f64>)> = Vec::new();
     for _ in 0..times.len().min(MAX_PROFILED) {
         for (i, step) in compiled.profile(inputs)?.into_iter().enumerate() {
@@ -163,7 +186,7 @@ fn profile(
     let macs: usize = steps.iter().map(|(step, _)| step.macs).sum();
     let of_codes = |step: &StepTime| step.macs > 0 && step.kernel.starts_with("i8_");
     let codes_peak = match steps.iter().any(|(step, _)| of_codes(step)) {
-        true => Some(peak::measure(&target, Elements::Codes)?),
+        true => Some(peak::measure_codes(&target)?),
         false => None,
     };
     let peak_of = |step: &StepTime| codes_peak.filter(|_| of_codes(step)).unwrap_or(peak);
@@ -236,6 +259,12 @@ fn table(report: &Report, talk: &Talk) -> String {
         text += &table.render();
         let codes = profile.peak_codes_gops.map_or(String::new(), |peak| format!(" ({peak:.1} of codes)"));
         text += &format!("\nmodel: {reached:.1} GFLOP/s, {share} of {peak:.1}{codes} in multiply-adds alone\n");
+    }
+    if let Some(baseline) = &report.baseline {
+        text += &baseline.table(talk);
+    }
+    if let Some(choices) = report.choices.as_ref().filter(|choices| !choices.is_empty()) {
+        text += &choices::table(choices, talk);
     }
     text
 }

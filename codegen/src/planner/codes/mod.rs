@@ -78,7 +78,10 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// If there is no kernel for what was found to have one: a bug.
-    pub(super) fn layer(&mut self, end: NodeId, layer: &Layer) -> Result<(), ExecError> {
+    pub(super) fn code_layer(&mut self, end: NodeId, layer: &Layer) -> Result<(), ExecError> {
+        if let Body::Product(product) = &layer.body {
+            self.layer = Some(product.node);
+        }
         let planned = match &layer.body {
             Body::Product(product) => self.product_of_codes(end, product, layer.grid),
             Body::Sum(values, functions) => self.sum_of_codes(end, *values, functions, layer.grid),
@@ -87,6 +90,7 @@ impl Planner<'_> {
             Body::View(x) => self.view_of_codes(end, *x),
             Body::Quantize(x, narrow) => self.quantize(end, *x, *narrow, layer.grid),
         };
+        self.layer = None;
         let name = || self.graph.name(end).to_owned();
         planned.ok_or_else(|| ExecError::Backend(format!("node {} has no kernel for its codes", name())))
     }
