@@ -1,7 +1,9 @@
 //! How the elements of a value lie in its buffer.
 
+mod codes;
 mod planar;
 
+pub(crate) use codes::CodeImage;
 pub(crate) use planar::Planar;
 
 use crate::tile::epilogue::Strides;

@@ -20,6 +20,8 @@ pub(crate) enum Packing {
     Numbers(Vec<f32>),
     /// The elements of an `f32` constant, laid out. The word tells layouts of one constant apart.
     Constant(Arc<Constant>, String, Layout),
+    /// What is made of a constant of any type, by what knows it.
+    Known(Arc<Constant>, String, Box<dyn FnOnce() -> Result<Memory, ExecError>>),
 }
 
 /// What has been packed for plans that are still there.
@@ -41,15 +43,20 @@ impl Packed {
     }
 
     fn one(&mut self, packing: Packing) -> Result<Arc<Memory>, ExecError> {
-        let (constant, how, layout) = match packing {
+        let (constant, how, layout): (_, _, Box<dyn FnOnce(&Constant) -> _>) = match packing {
             Packing::Numbers(numbers) => return Ok(Arc::new(Memory::copy(&numbers)?)),
-            Packing::Constant(constant, how, layout) => (constant, how, layout),
+            Packing::Constant(constant, how, layout) => (
+                constant,
+                how,
+                Box::new(|constant| with_numbers(constant, layout).expect("the planner packs f32 constants")),
+            ),
+            Packing::Known(constant, how, layout) => (constant, how, Box::new(move |_| layout())),
         };
         let key = (Arc::as_ptr(&constant).addr(), how);
         if let Some(memory) = self.known.get(&key).and_then(|(_, memory)| memory.upgrade()) {
             return Ok(memory);
         }
-        let memory = Arc::new(with_numbers(&constant, layout).expect("the planner packs f32 constants")?);
+        let memory = Arc::new(layout(&constant)?);
         self.known.insert(key, (Arc::downgrade(&constant), Arc::downgrade(&memory)));
         Ok(memory)
     }

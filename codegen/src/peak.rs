@@ -19,30 +19,56 @@ const TURNS: usize = 1000;
 /// How long is measured: long enough for the clock to settle.
 const SO_LONG: Duration = Duration::from_millis(100);
 
+/// What is multiplied and added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Elements {
+    F32,
+    /// Codes, four products a lane.
+    Codes,
+}
+
 /// GFLOP/s of `f32` that all threads of a target together reach in multiply-adds from register to register,
 /// a multiply-add counting as two.
 ///
 /// # Errors
 /// If the host has not the target's instructions, or no more threads.
 pub fn measure(target: &Target) -> Result<f64, ExecError> {
+    of_elements(target, Elements::F32)
+}
+
+/// The same of codes: bytes whose products are summed in integers of 32 bits, in billions of operations a second.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_codes(target: &Target) -> Result<f64, ExecError> {
+    of_elements(target, Elements::Codes)
+}
+
+fn of_elements(target: &Target, elements: Elements) -> Result<f64, ExecError> {
     let mut schedule = Schedule::new(1);
-    let call = Nest::Call(schedule.program(program(target.vectors)));
+    let call = Nest::Call(schedule.program(program(target.vectors, elements)));
     let axis = Axis { count: RANGE, steps: offsets([signed(VECTOR_BYTES)]) };
     schedule.parts.push(Part::new([axis], STAY, call));
     let time = exec::time(&schedule, RANGE * LANES, target, SO_LONG)?;
-    let flops = 2 * RANGE * TURNS * target.vectors.accumulators() * LANES;
-    Ok(flops as f64 / time.as_secs_f64() / 1e9)
+    let products = if elements == Elements::Codes { 4 } else { 1 };
+    let operations = 2 * RANGE * TURNS * target.vectors.accumulators() * LANES * products;
+    Ok(operations as f64 / time.as_secs_f64() / 1e9)
 }
 
 /// Sums in registers that take products until they are stored.
-fn program(vectors: Vectors) -> Program {
+fn program(vectors: Vectors, elements: Elements) -> Program {
     let place = P(0).at(0);
     let mut w = Writer::new(1, vectors.registers());
     let factor = w.take();
     w.load(factor, place);
     let sums = w.take_all(vectors.accumulators());
     sums.iter().for_each(|&sum| w.set(sum, factor));
-    w.repeat(TURNS, |w| sums.iter().for_each(|&sum| w.fma(sum, factor, factor)));
+    w.repeat(TURNS, |w| {
+        sums.iter().for_each(|&sum| match elements {
+            Elements::F32 => w.fma(sum, factor, factor),
+            Elements::Codes => w.dot4(sum, factor, factor),
+        });
+    });
     sums.iter().for_each(|&sum| w.store(place, sum));
     w.finish()
 }
@@ -89,8 +115,10 @@ mod tests {
 
     #[test]
     fn every_machine_multiplies() {
-        let peak = measure(&Target::host(1)).unwrap();
-        assert!(peak > 0.5 && peak < 1e5, "{peak} GFLOP/s");
+        for measure in [measure, measure_codes] {
+            let peak = measure(&Target::host(1)).unwrap();
+            assert!(peak > 0.5 && peak < 1e5, "{peak} billions a second");
+        }
         let bandwidth = bandwidth(&Target::host(1)).unwrap();
         assert!(bandwidth > 0.5 && bandwidth < 1e5, "{bandwidth} GB/s");
     }

@@ -4,15 +4,18 @@ use std::fmt;
 
 use crate::target::Vectors;
 use crate::tile::batch_norm::{Moments, Products, Slopes, Statistics};
-use crate::tile::contract::Contract;
+use crate::tile::contract::{Contract, Elements};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
+use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::fill::Fill;
 use crate::tile::global_pool::GlobalPool;
 use crate::tile::lane_sums::LaneSums;
 use crate::tile::map::Map;
+use crate::tile::pixels::Pixels;
 use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::pool_grad::PoolGrad;
+use crate::tile::recode::{Format, Recode};
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
@@ -56,6 +59,12 @@ works! {
     Contract,
     /// A depthwise convolution.
     Depthwise,
+    /// A depthwise convolution of codes.
+    DepthwiseCodes,
+    /// Codes made of numbers or codes, or numbers of codes.
+    Recode,
+    /// Images of few channels made codes.
+    Pixels,
     /// A sparse convolution over planes.
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
@@ -110,6 +119,7 @@ impl Work {
         match self {
             Work::Contract(c) => c.macs(),
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
+            Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
             Work::Spmm(s) => s.macs(),
             Work::Unrolled(u) => u.macs(),
             Work::Spmv(s) => s.macs(),
@@ -124,6 +134,9 @@ impl Work {
         match self {
             Work::Contract(c) => c.images * c.groups * c.outputs * c.rows * c.columns,
             Work::Depthwise(d) => d.images * d.blocks * LANES * d.rows * d.columns,
+            Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns,
+            Work::Recode(r) => r.images * r.blocks * LANES * r.rows * r.columns * (r.steps.len() + 1),
+            Work::Pixels(p) => p.images * p.channels * p.rows * p.columns * 4,
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
@@ -180,6 +193,11 @@ impl Work {
             Work::Depthwise(d) => {
                 format!("{}×{}×{}×{}", d.images * d.blocks * LANES, d.rows, d.columns, d.kernel[0] * d.kernel[1])
             }
+            Work::DepthwiseCodes(d) => {
+                format!("{}×{}×{}×{}", d.images * d.blocks * LANES, d.rows, d.columns, d.kernel[0] * d.kernel[1])
+            }
+            Work::Recode(r) => format!("{}×{}×{}", r.images * r.blocks * LANES, r.rows, r.columns),
+            Work::Pixels(p) => format!("{}×{}×{}", p.images * p.channels, p.rows, p.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
             Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
@@ -222,17 +240,28 @@ impl fmt::Display for Work {
             Work::Contract(c) => {
                 let tiling = c.tiling;
                 let word = if c.runs.iter().any(|run| run.loops.len() > 1) { "conv" } else { "gemm" };
-                write!(f, "f32_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
+                let elements = if c.elements == Elements::F32 { "f32" } else { "i8" };
+                write!(f, "{elements}_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
             }
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
+            Work::DepthwiseCodes(_) => f.write_str("i8_dwconv"),
+            Work::Recode(r) => f.write_str(match r.formats {
+                [Format::F32, _] => "i8_quantize",
+                [_, Format::F32] => "i8_dequantize",
+                _ if r.operand.is_some() => "i8_add",
+                _ => "i8_requantize",
+            }),
+            Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
             Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
-            Work::Pool(p) => f.write_str(match p.kind {
-                PoolKind::Max => "f32_max_pool",
-                PoolKind::Average { .. } => "f32_average_pool",
+            Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
+                (PoolKind::Max, None) => "f32_max_pool",
+                (PoolKind::Average { .. }, None) => "f32_average_pool",
+                (PoolKind::Max, Some(_)) => "i8_max_pool",
+                (PoolKind::Average { .. }, Some(_)) => "i8_average_pool",
             }),
-            Work::GlobalPool(_) => f.write_str("f32_global_pool"),
+            Work::GlobalPool(p) => f.write_str(if p.codes.is_some() { "i8_global_pool" } else { "f32_global_pool" }),
             Work::Map(m) => {
                 f.write_str("f32")?;
                 m.steps.iter().try_for_each(|(function, _)| write!(f, "_{}", function.word()))

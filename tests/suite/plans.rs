@@ -44,9 +44,10 @@ fn check_case(case: &Case) -> Result<String, String> {
 fn check_text(plan: &Plan, target: &Target) -> Result<(), String> {
     let clif = emit::clif(plan, target).map_err(|e| e.to_string())?;
     let asm = emit::asm(plan, target).map_err(|e| e.to_string())?;
-    let kernels = emit::schedules(plan, target).lines().filter(|line| line.starts_with("f32_")).count();
+    let is_kernel = |line: &str| line.starts_with("f32_") || line.starts_with("i8_");
+    let kernels = emit::schedules(plan, target).lines().filter(|line| is_kernel(line)).count();
     for (layer, text) in [("clif", &clif), ("asm", &asm)] {
-        let headings = text.lines().filter(|line| line.starts_with("; f32_")).count();
+        let headings = text.lines().filter(|line| line.strip_prefix("; ").is_some_and(is_kernel)).count();
         if headings != kernels {
             return Err(format!("{headings} kernels instead of {kernels} in {layer}:\n{text}"));
         }

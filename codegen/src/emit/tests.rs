@@ -5,8 +5,9 @@ use cranelift_codegen::settings::Configurable;
 
 use super::*;
 use crate::lower::functions;
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
+use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function as Elementwise;
 use crate::tile::map::{Map, MapOther};
@@ -34,6 +35,7 @@ fn contract() -> Work {
         x: Strides { row, column, ..Strides::default() },
         y: Strides { row: 3 * block, column: block, ..Strides::default() },
         whole_blocks: true,
+        elements: Elements::F32,
         weights: Weights::Packed,
         epilogue: Epilogue { bias: true, ..Epilogue::default() },
         tiling: Tiling { blocks: 1, rows: 2, columns: 3 },
@@ -54,6 +56,49 @@ fn depthwise() -> Work {
         x: Strides { block: 5 * column, row: 5 * column, column, ..Strides::default() },
         y: Strides { block: 3 * column, row: 3 * column, column, ..Strides::default() },
         epilogue: Epilogue::default(),
+    };
+    depthwise.into()
+}
+
+/// Three points by a block of outputs, two quads of codes, made codes again.
+fn contract_codes() -> Work {
+    let column = 8;
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: LANES,
+        rows: 1,
+        columns: 3,
+        runs: vec![Run { start: 0, loops: vec![], taps: vec![0, 4] }],
+        x: Strides { column, ..Strides::default() },
+        y: Strides { column: 16, ..Strides::default() },
+        whole_blocks: true,
+        elements: Elements::Codes { summed: 8 },
+        weights: Weights::Packed,
+        epilogue: Epilogue {
+            bias: true,
+            steps: vec![(Elementwise::Mul, Other::Vector(0))],
+            operands: vec![Strides { block: 64, ..Strides::default() }],
+            integers: true,
+            codes: Some(3),
+        },
+        tiling: Tiling { blocks: 1, rows: 1, columns: 3 },
+    };
+    contract.into()
+}
+
+/// A row of two pixels of codes, three taps.
+fn depthwise_codes() -> Work {
+    let depthwise = DepthwiseCodes {
+        images: 1,
+        blocks: 1,
+        rows: 1,
+        columns: 2,
+        kernel: [1, 3],
+        tap: 64,
+        x: Strides { block: 64, row: 64, column: 16, ..Strides::default() },
+        y: Strides { block: 32, row: 32, column: 16, ..Strides::default() },
+        epilogue: Epilogue { integers: true, codes: Some(0), ..Epilogue::default() },
     };
     depthwise.into()
 }
@@ -140,6 +185,8 @@ fn code_is_as_it_was() {
     let mut names = Vec::new();
     let cases = [
         ("contract_2x3", contract()),
+        ("contract_codes_3", contract_codes()),
+        ("depthwise_codes_row", depthwise_codes()),
         ("depthwise_row", depthwise()),
         ("relu", relu()),
         ("softmax_5", softmax()),

@@ -1,6 +1,7 @@
 //! Tile programs as Cranelift IR: a vector is four registers of 128 bits. Runs on every host that Cranelift
 //! supports, and gives the bits that the wider lowerings give.
 
+mod codes;
 mod scatter;
 mod tables;
 
@@ -131,6 +132,13 @@ impl Lowering<'_, '_> {
                 let table: Vec<V> = [*low].into_iter().chain(*high).collect();
                 self.lookup(*d, *index, &table);
             }
+            Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
+            Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
+            Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
+            Inst::Dot4 { d, x, w } => self.each_of(*d, *w, |l, part, w| {
+                let (sum, x) = (l.get(*d, part), l.get(*x, part));
+                l.dot4(sum, x, w)
+            }),
             Inst::Advance(p, bytes) => {
                 let at = self.pointer(*p);
                 let moved = self.b.ins().iadd_imm_s(at, *bytes);
@@ -277,6 +285,11 @@ impl Lowering<'_, '_> {
             Bin::Sub => self.b.ins().fsub(a, s),
             Bin::Mul => self.b.ins().fmul(a, s),
             Bin::Div => self.b.ins().fdiv(a, s),
+            Bin::AddInt => {
+                let [a, s] = [a, s].map(|v| self.b.ins().bitcast(types::I32X4, lane_order(), v));
+                let sum = self.b.ins().iadd(a, s);
+                self.b.ins().bitcast(PART, lane_order(), sum)
+            }
             Bin::Max => {
                 let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, s);
                 self.choose(greater, a, s)
@@ -296,6 +309,15 @@ impl Lowering<'_, '_> {
             Un::Ceil => self.b.ins().ceil(a),
             Un::Abs => self.b.ins().fabs(a),
             Un::Neg => self.b.ins().fneg(a),
+            Un::ToInt => {
+                let nearest = self.b.ins().nearest(a);
+                let n = self.b.ins().fcvt_to_sint_sat(types::I32X4, nearest);
+                self.b.ins().bitcast(PART, lane_order(), n)
+            }
+            Un::FromInt => {
+                let n = self.b.ins().bitcast(types::I32X4, lane_order(), a);
+                self.b.ins().fcvt_from_sint(PART, n)
+            }
             Un::Exp2 => {
                 let n = self.b.ins().fcvt_to_sint_sat(types::I32X4, a);
                 let bias = self.b.ins().iconst(types::I32, 127);

@@ -4,6 +4,7 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod codes;
 mod disassembly;
 mod lanes;
 mod scatter;
@@ -61,6 +62,7 @@ pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
     for &register in &saved {
         asm.emit(Instruction::with1(Code::Push_r64, register));
     }
+    asm.prepare_quads(&program.insts);
     asm.block(&program.insts, 0);
     asm.emit(Ok(Instruction::with(Code::VEX_Vzeroupper)));
     for &register in saved.iter().rev() {
@@ -235,6 +237,10 @@ impl Assembler {
             Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
             Inst::Shr(d, a, n) => self.shr(*d, *a, i32::from(*n)),
             Inst::Lookup { d, index, low, high } => self.lookup(*d, *index, *low, *high),
+            Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
+            Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
+            Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
+            Inst::Dot4 { d, x, w } => self.dot4(*d, *x, *w),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];
                 let bytes = i32::try_from(*bytes).expect("a step within a tile is below 2 GiB");
@@ -376,6 +382,12 @@ impl Assembler {
                 let codes = Codes(Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vxorps_ymm_ymm_ymmm256);
                 self.three(&codes, d, a, Src::Const(-0.0));
             }
+            Un::ToInt => {
+                self.two(&Codes(Code::EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtps2dq_ymm_ymmm256), d, a);
+            }
+            Un::FromInt => {
+                self.two(&Codes(Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtdq2ps_ymm_ymmm256), d, a);
+            }
             Un::Exp2 => {
                 self.two(&Codes(Code::EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtps2dq_ymm_ymmm256), d, a);
                 // 127 as an integer, the bias of exponents.
@@ -476,6 +488,7 @@ fn bin(op: Bin) -> Codes {
         Bin::Div => Codes(Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
         Bin::Max => Codes(Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
         Bin::Min => Codes(Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),
+        Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
     }
 }
 

@@ -101,7 +101,7 @@ impl Planner<'_> {
             if self.absorbed.contains_key(&node) || self.chains.contains_key(&node) {
                 continue;
             }
-            let Some(mut chain) = Chain::of(graph, node) else { continue };
+            let Some(mut chain) = self.chain_of(node) else { continue };
             while let Some(longer) = self.longer(&chain) {
                 chain = longer;
             }
@@ -116,12 +116,27 @@ impl Planner<'_> {
         }
     }
 
+    /// A node by itself, if it can begin a chain.
+    pub(super) fn chain_of(&self, node: NodeId) -> Option<Chain> {
+        let Some(&(source, function)) = self.on_grid.get(&node) else { return Chain::of(self.graph, node) };
+        let links = vec![Link { node, function, other: Beside::Nothing }];
+        Some(Chain { start: node, source: Some(source), links, end: node })
+    }
+
+    /// The node that alone dequantizes what a node quantizes, if that is all there is to it.
+    fn dequantized(&self, node: NodeId) -> Option<NodeId> {
+        let Op::QuantizeLinear(_) = self.graph.op(node) else { return None };
+        self.graph.sole_user(node.into()).filter(|user| self.on_grid.contains_key(user))
+    }
+
     /// The chain with the one node that reads its result, if that node is a function of the same shape and no
     /// other chain's.
     fn longer(&self, chain: &Chain) -> Option<Chain> {
         let graph = self.graph;
         let value = chain.end.into();
         let user = graph.sole_user(value)?;
+        let decoded = self.dequantized(user);
+        let user = decoded.unwrap_or(user);
         if self.absorbed.contains_key(&user) || self.chains.contains_key(&user) {
             return None;
         }
@@ -129,7 +144,10 @@ impl Planner<'_> {
         if self.f32_shape(user.into())? != shape {
             return None;
         }
-        let links = functions(graph, user, value)?;
+        let links = match decoded {
+            Some(_) => vec![Link { node: user, function: self.on_grid.get(&user)?.1, other: Beside::Nothing }],
+            None => functions(graph, user, value)?,
+        };
         for link in &links {
             if let Beside::Value(other) = link.other
                 && (other == value || !self.fits(&shape, other))

@@ -9,7 +9,7 @@ use super::chain::{Beside, Chain};
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::epilogue::{Epilogue, Strides};
@@ -96,7 +96,7 @@ impl Planner<'_> {
     pub(super) fn find_borders(&mut self) {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
-                Op::Conv(_) if self.sparse.contains_key(&node) => None,
+                Op::Conv(_) if self.sparse.contains_key(&node) || self.layers_compute(node) => None,
                 Op::Conv(conv) => {
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                         Some(grid) => window.border_of_patches(grid),
@@ -176,6 +176,7 @@ impl Planner<'_> {
             x: x_strides,
             y,
             whole_blocks: true,
+            elements: Elements::F32,
             weights: Weights::Packed,
             epilogue,
             tiling: Tiling::choose(&self.target, [blocks, rows, columns], temporaries),

@@ -1,18 +1,21 @@
 //! Evaluates what depends on constants alone, now that shapes are known.
 
+use std::collections::HashMap;
+
 use optc_ir::{EvalError, ExecError, Graph, NodeId, Op, Tensor, Type, interp};
 
 /// Constants folded while planning stay below this many elements.
 const FOLD_LIMIT: usize = 1 << 22;
 
-/// The graph with constants in place of all nodes of known value. `None` if there is nothing.
-pub(super) fn fold(graph: &Graph) -> Result<Option<Graph>, ExecError> {
+/// The graph with constants in place of all nodes of known value but those that others absorb. `None` if there is
+/// nothing.
+pub(super) fn fold(graph: &Graph, absorbed: &HashMap<NodeId, NodeId>) -> Result<Option<Graph>, ExecError> {
     let mut folded: Option<Graph> = None;
     for node in graph.topo_order() {
         let current = folded.as_ref().unwrap_or(graph);
         let op = current.op(node);
         let structural = matches!(op, Op::Input(_) | Op::Const(_) | Op::ConstHash(_) | Op::Return(_) | Op::Opaque(_));
-        if structural || current.result_count(node) != 1 {
+        if structural || absorbed.contains_key(&node) || current.result_count(node) != 1 {
             continue;
         }
         let Some(tensor) = known(current, node) else { continue };

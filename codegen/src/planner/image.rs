@@ -65,6 +65,7 @@ impl Planner<'_> {
             window: window.axes,
             x: image.strides(),
             y: out.strides(),
+            codes: None,
         };
         let args = vec![Arg::Buffer(buffer, image.start()), Arg::Buffer(place.buffer, out.start())];
         self.kernel(node, pool, args);
@@ -91,6 +92,7 @@ impl Planner<'_> {
             columns: images[3],
             x: image.strides(),
             y: Strides { row: 0, column: 0, ..result.strides() },
+            codes: None,
         };
         self.kernel(node, pool, vec![Arg::Buffer(buffer, image.start()), Arg::Buffer(place.buffer, 0)]);
         Some(())

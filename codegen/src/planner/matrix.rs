@@ -10,7 +10,7 @@ use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Layout, permuted, plain_strides, reshaped};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function;
 use crate::tile::{LANES, VECTOR_BYTES, signed};
@@ -244,6 +244,7 @@ impl Planner<'_> {
             x: Strides { image: a[0], group: a[1], block: 0, row: 0, column: a[2] },
             y: Strides { image: c[0], group: c[1], block: signed(VECTOR_BYTES), row: 0, column: c[2] },
             whole_blocks: false,
+            elements: Elements::F32,
             weights,
             epilogue,
             tiling: Tiling::choose(&target, [n.div_ceil(LANES), 1, m], temporaries),

@@ -9,6 +9,7 @@
 mod batch_norm;
 mod chain;
 mod choose;
+mod codes;
 mod conv;
 mod conv_transpose;
 mod convert;
@@ -45,6 +46,7 @@ use crate::memory::Memory;
 use crate::pack::{self, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
+use crate::tile::function::Function;
 use crate::work::Work;
 use chain::Chain;
 use mask::Masked;
@@ -84,6 +86,14 @@ pub(crate) struct Planner<'g> {
     masks: HashMap<NodeId, Masked>,
     /// The residents that results take the places of.
     replaces: HashMap<ValueId, ValueId>,
+    /// Layers that compute with codes, by the node that ends them.
+    layers: HashMap<NodeId, codes::Layer>,
+    /// What becomes of numbers that are quantized and dequantized, by the node that dequantizes them.
+    on_grid: HashMap<NodeId, (ValueId, Function)>,
+    /// Where values lie that are kept as codes.
+    codes: HashMap<ValueId, codes::CodePlace>,
+    /// Borders that the readers of codes need.
+    code_borders: HashMap<ValueId, [usize; 4]>,
     /// What computes layers of compressed weights.
     choices: Choices,
     /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
@@ -127,7 +137,8 @@ pub(crate) fn plan(
     selection: &Selection,
     residents: &[Resident],
 ) -> Result<Planned, ExecError> {
-    let folded = fold::fold(graph)?;
+    let codes::Found { layers, absorbed, on_grid } = codes::find(graph);
+    let folded = fold::fold(graph, &absorbed)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
         graph,
@@ -145,9 +156,13 @@ pub(crate) fn plan(
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),
-        absorbed: HashMap::new(),
+        absorbed,
         masks: HashMap::new(),
         replaces: HashMap::new(),
+        layers,
+        on_grid,
+        codes: HashMap::new(),
+        code_borders: HashMap::new(),
         choices: Choices::default(),
         cold_code: false,
         layer: None,
@@ -162,6 +177,7 @@ pub(crate) fn plan(
     planner.find_chains();
     planner.find_sparse();
     planner.find_borders();
+    planner.find_code_borders();
     for &input in graph.inputs() {
         let home = planner.new_home(input.into());
         planner.plan.inputs.push(home);
@@ -212,6 +228,9 @@ impl Planner<'_> {
         if self.absorbed.contains_key(&node) {
             return Ok(());
         }
+        if let Some(layer) = self.layers.remove(&node) {
+            return self.code_layer(node, &layer);
+        }
         if let Some(chain) = self.chains.remove(&node) {
             self.layer = Some(chain.start);
             let planned = self.chain(&chain);
@@ -229,13 +248,14 @@ impl Planner<'_> {
 
     /// One node by itself.
     fn single(&mut self, node: NodeId) -> Result<(), ExecError> {
-        let alone = Chain::of(self.graph, node);
+        let alone = self.chain_of(node);
         if let Some(alone) = alone
             && self.chain(&alone).is_some()
         {
             return Ok(());
         }
         let families = [
+            Planner::dequantize,
             Planner::view,
             Planner::image,
             Planner::rows,
@@ -337,6 +357,19 @@ impl Planner<'_> {
             self.packings.len() - 1
         });
         Some(Arg::Constant(index, 0))
+    }
+
+    /// The index of what `layout` will make of a constant that it has itself.
+    fn packed_with(
+        &mut self,
+        key: (NodeId, String),
+        constant: &Arc<Constant>,
+        layout: impl FnOnce() -> Result<Memory, ExecError> + 'static,
+    ) -> usize {
+        *self.packed.entry(key).or_insert_with_key(|(_, how)| {
+            self.packings.push(Packing::Known(constant.clone(), how.clone(), Box::new(layout)));
+            self.packings.len() - 1
+        })
     }
 
     /// Where the interpreter or the caller finds a value.

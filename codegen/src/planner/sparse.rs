@@ -68,6 +68,9 @@ impl Planner<'_> {
     pub(super) fn find_sparse(&mut self) {
         let convolution = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
+            if self.layers_compute(node) {
+                return None;
+            }
             let window = self.sparse_window(node, conv)?;
             if self.is_sparse_pixel(node, conv, &window) {
                 return None;

@@ -5,6 +5,9 @@
 //! spread over all lanes. A tile holds `blocks × points` vectors of sums in registers while k runs; outputs
 //! lie next to each other in y, so that sums are stored as vectors.
 //!
+//! Codes are multiplied four values of k at a time: a quad of bytes without sign of x by one of bytes with sign of
+//! each output, into sums that are integers. What is said of one k is then said of a quad.
+//!
 //! Where points and k lie in memory is a matter of strides alone: a convolution of any stride and dilation
 //! over a padded image needs no copy of its windows.
 
@@ -44,6 +47,16 @@ pub(crate) enum Weights {
     Rows { k: i64, group: i64, image: i64 },
 }
 
+/// What is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Elements {
+    F32,
+    /// Quads of codes, of which so many are no padding.
+    Codes {
+        summed: usize,
+    },
+}
+
 /// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
 /// stays in the nearest cache.
 const PIECE: usize = 16;
@@ -63,6 +76,7 @@ pub(crate) struct Contract {
     pub(crate) y: Strides,
     /// Whether y has room for whole blocks of outputs.
     pub(crate) whole_blocks: bool,
+    pub(crate) elements: Elements,
     pub(crate) weights: Weights,
     pub(crate) epilogue: Epilogue,
     pub(crate) tiling: Tiling,
@@ -80,12 +94,24 @@ impl Tiling {
     /// The shape that takes the fewest cycles by a simple count, for a result of so many blocks, rows and
     /// columns; `temporaries` registers are left to the epilogue. Where there are `threads`, there should be
     /// work for each.
-    pub(crate) fn choose(target: &Target, [blocks, rows, columns]: [usize; 3], temporaries: usize) -> Tiling {
+    pub(crate) fn choose(target: &Target, shape: [usize; 3], temporaries: usize) -> Tiling {
+        Tiling::choose_for(target, Elements::F32, shape, temporaries)
+    }
+
+    /// [`Tiling::choose`] for what is multiplied.
+    pub(crate) fn choose_for(
+        target: &Target,
+        elements: Elements,
+        [blocks, rows, columns]: [usize; 3],
+        temporaries: usize,
+    ) -> Tiling {
         let (vectors, threads) = (target.vectors, target.threads);
         let registers = vectors.registers();
         let mut best = (f64::INFINITY, Tiling { blocks: 1, rows: 1, columns: 1 });
         for b in 1..=blocks.min(vectors.accumulators()) {
-            let spare = if b == 1 || rows * columns == 1 { 1 } else { b + 1 };
+            // Numbers are spread as they are multiplied by the one vector of weights.
+            let spread = b == 1 && elements == Elements::F32;
+            let spare = if spread || rows * columns == 1 { 1 } else { b + 1 };
             let limit = registers.saturating_sub(spare.max(temporaries)).min(vectors.accumulators());
             for r in 1..=rows.min(4) {
                 for c in 1..=columns.min(limit / (b * r).max(1)) {
@@ -149,7 +175,11 @@ impl Contract {
 
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        self.images * self.groups * self.outputs * self.rows * self.columns * self.depth()
+        let summed = match self.elements {
+            Elements::F32 => self.depth(),
+            Elements::Codes { summed } => summed,
+        };
+        self.images * self.groups * self.outputs * self.rows * self.columns * summed
     }
 
     /// Blocks that share a tile: full tiles, then what is left.
@@ -173,7 +203,7 @@ impl Contract {
             return;
         }
         let shape = [self.blocks(), 1, self.rows * self.columns];
-        let tiling = Tiling::choose(target, shape, self.epilogue.temporaries());
+        let tiling = Tiling::choose_for(target, self.elements, shape, self.epilogue.temporaries());
         let now = self.tiling.cycles([self.blocks(), self.rows, self.columns], target.threads);
         if tiling.cycles(shape, target.threads) < now {
             (self.rows, self.columns, self.tiling) = (1, shape[2], tiling);
@@ -213,6 +243,16 @@ impl Contract {
                     }
                 }
             }
+        })
+    }
+
+    /// The same for weights that are codes: `weight` gives the quad of group, output and k.
+    ///
+    /// # Errors
+    /// If the machine has no room for them.
+    pub(crate) fn pack_quads(&self, weight: impl Fn(usize, usize, usize) -> [i8; 4]) -> Result<Memory, ExecError> {
+        self.pack(|group, output, k| {
+            f32::from_bits(u32::from_le_bytes(weight(group, output, k).map(i8::cast_unsigned)))
         })
     }
 
@@ -372,9 +412,7 @@ impl Contract {
         let width = |i: usize| if i / points.len() == blocks - 1 { lanes } else { LANES };
         let place = |s: Strides, i: usize| at(s, i / points.len(), i % points.len());
         self.epilogue.apply(&mut w, &sums, place, width);
-        for (i, &sum) in sums.iter().enumerate() {
-            w.store_lanes(Y.at(place(self.y, i)), sum, width(i));
-        }
+        self.epilogue.store(&mut w, &sums, |i| Y.at(place(self.y, i)), width);
         w.finish()
     }
 
@@ -426,7 +464,7 @@ impl Contract {
             w.set(element, Src::Splat(x(0)));
             for block in 0..blocks {
                 if width(block) == LANES {
-                    w.fma(sum(block, 0), element, Src::Mem(place(block)));
+                    self.multiply(w, sum(block, 0), element, Src::Mem(place(block)));
                 } else {
                     let v = w.take();
                     w.load_lanes(v, place(block), width(block));
@@ -442,20 +480,30 @@ impl Contract {
             w.load_lanes(v, place(block), width(block));
         }
         for point in 0..points {
-            if let [v] = vectors[..] {
-                w.fma(sum(0, point), v, Src::Splat(x(point)));
+            if let ([v], Elements::F32) = (&vectors[..], self.elements) {
+                w.fma(sum(0, point), *v, Src::Splat(x(point)));
                 continue;
             }
             let element = w.take();
             w.set(element, Src::Splat(x(point)));
             for (block, &v) in vectors.iter().enumerate() {
-                w.fma(sum(block, point), v, element);
+                self.multiply(w, sum(block, point), element, Src::Reg(v));
             }
             w.drop(element);
         }
         w.drop_all(&vectors);
     }
+
+    /// A sum takes the product of an element of x and weights.
+    fn multiply(&self, w: &mut Writer, sum: V, x: V, weights: Src) {
+        match self.elements {
+            Elements::F32 => w.fma(sum, x, weights),
+            Elements::Codes { .. } => w.dot4(sum, x, weights),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_codes;

@@ -4,7 +4,7 @@
 //! operands of the epilogue.
 
 use super::function::Function;
-use super::program::{LANES, P, Src, V, Writer};
+use super::program::{Bin, Inst, LANES, Mem, P, Src, Un, V, Writer};
 use super::schedule::{STAY, Steps};
 
 /// What is summed over.
@@ -43,6 +43,11 @@ pub(crate) struct Epilogue {
     pub(crate) steps: Vec<(Function, Other)>,
     /// Where operands lie.
     pub(crate) operands: Vec<Strides>,
+    /// Whether sums, and the bias, are integers of 32 bits, which become numbers before the first step.
+    pub(crate) integers: bool,
+    /// The zero point of the codes that results are stored as, rounded to even and limited to what a byte holds;
+    /// `None` for results that stay numbers.
+    pub(crate) codes: Option<u8>,
 }
 
 /// What stands beside the running value.
@@ -54,6 +59,8 @@ pub(crate) enum Other {
     Number(f32),
     /// Operand `i`, a vector for every point.
     Vector(usize),
+    /// Operand `i`, the codes of a vector for every point.
+    Codes(usize),
 }
 
 impl Epilogue {
@@ -70,9 +77,9 @@ impl Epilogue {
     pub(crate) fn temporaries(&self) -> usize {
         let of = |(function, other): &(Function, Other)| {
             // The last vector of a row that ends within one is loaded into a register first.
-            function.temporaries() + usize::from(matches!(other, Other::Vector(_)))
+            function.temporaries() + usize::from(matches!(other, Other::Vector(_) | Other::Codes(_)))
         };
-        self.steps.iter().map(of).max().unwrap_or(0)
+        self.steps.iter().map(of).max().unwrap_or(0).max(usize::from(self.codes.is_some()))
     }
 
     /// Steps of all pointers: of x, y and the operands what `step` says of each, and those of weights and bias.
@@ -107,14 +114,26 @@ impl Epilogue {
         at: impl Fn(Strides, usize) -> i64,
         lanes: impl Fn(usize) -> usize,
     ) {
+        if self.integers {
+            sums.iter().for_each(|&sum| w.un(Un::FromInt, sum, sum));
+        }
         for &(function, other) in &self.steps {
             let place =
                 |operand: usize, i: usize| P::of(self.first_operand() + operand).at(at(self.operands[operand], i));
             let source = |i: usize| match other {
                 Other::None => Src::Const(0.0),
                 Other::Number(x) => Src::Const(x),
-                Other::Vector(operand) => Src::Mem(place(operand, i)),
+                Other::Vector(operand) | Other::Codes(operand) => Src::Mem(place(operand, i)),
             };
+            if let Other::Codes(operand) = other {
+                for (i, &sum) in sums.iter().enumerate() {
+                    let v = w.take();
+                    w.load_codes(v, place(operand, i));
+                    function.apply(w, &[sum], |_| Src::Reg(v));
+                    w.drop(v);
+                }
+                continue;
+            }
             let whole = (0..sums.len()).all(|i| lanes(i) == LANES);
             if whole || !matches!(other, Other::Vector(_)) {
                 function.apply(w, sums, source);
@@ -133,5 +152,53 @@ impl Epilogue {
                 }
             }
         }
+    }
+
+    /// Stores results: `to` says where each goes, and `lanes` how many of its lanes. Codes have whole blocks.
+    pub(crate) fn store(
+        &self,
+        w: &mut Writer,
+        results: &[V],
+        to: impl Fn(usize) -> Mem,
+        lanes: impl Fn(usize) -> usize,
+    ) {
+        match self.codes {
+            Some(zero) => store_codes(w, zero, results, to),
+            None => results.iter().enumerate().for_each(|(i, &v)| w.store_lanes(to(i), v, lanes(i))),
+        }
+    }
+}
+
+/// Stores numbers as codes of this zero point, rounded to even and limited to what a byte holds. One temporary.
+pub(crate) fn store_codes(w: &mut Writer, zero: u8, numbers: &[V], to: impl Fn(usize) -> Mem) {
+    let least = w.take();
+    w.set(least, 0.0 - f32::from(zero));
+    for (i, &v) in numbers.iter().enumerate() {
+        // What is above a byte is limited as it is stored.
+        w.bin(Bin::Max, v, v, least);
+        w.un(Un::ToInt, v, v);
+        if zero > 0 {
+            w.bin(Bin::AddInt, v, v, f32::from_bits(zero.into()));
+        }
+        w.push(Inst::StoreBytes(to(i), v));
+    }
+    w.drop(least);
+}
+
+/// Codes on one grid made of codes on another, or of what codes were summed or compared to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Recoding {
+    /// What a number is multiplied by, and what is added: then zero is 0, and the step between codes 1.
+    pub(crate) factor: f32,
+    pub(crate) offset: f32,
+    /// The zero point of the result.
+    pub(crate) zero: u8,
+}
+
+impl Recoding {
+    /// Stores numbers as codes. One temporary.
+    pub(crate) fn store(self, w: &mut Writer, numbers: &[V], to: impl Fn(usize) -> Mem) {
+        Function::Scale(self.factor, self.offset).apply(w, numbers, |_| Src::Const(0.0));
+        store_codes(w, self.zero, numbers, to);
     }
 }

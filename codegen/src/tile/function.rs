@@ -56,6 +56,13 @@ pub(crate) enum Function {
     Min,
     /// x where positive, x·other elsewhere
     PRelu,
+    /// x·factor + offset, rounded once
+    Scale(f32, f32),
+    /// x + other·factor, rounded once
+    AddScaled(f32),
+    /// limit(round(x / scale) + zero), the limits those of a byte, less the zero point and times the scale: what is left
+    /// of a number that is quantized and dequantized; 0 for NaN. The scale and the zero point.
+    OnGrid(f32, f32),
     /// x·act′, act′ the derivative of an activation that follows from other: its result, or its operand where the
     /// result does not say it
     ActGrad(Act),
@@ -134,6 +141,7 @@ impl Function {
             Function::Add | Function::Sub | Function::Mul | Function::Div => 0,
             Function::SubFrom | Function::DivInto | Function::Reciprocal | Function::Relu => 1,
             Function::Clip(..) | Function::LeakyRelu(_) | Function::PRelu | Function::HardSigmoid(..) => 1,
+            Function::Scale(..) | Function::AddScaled(_) | Function::OnGrid(..) => 1,
             Function::Cube | Function::ThresholdedRelu(_) | Function::Softsign | Function::Sign => 1,
             Function::Max | Function::Min | Function::HardSwish | Function::Sigmoid | Function::Tanh => 2,
             Function::Exp | Function::Silu | Function::GeluTanh => 3,
@@ -247,6 +255,19 @@ impl Function {
                 w.select(v, (Cmp::Less, v, 0.0), scaled, v);
                 w.drop(scaled);
             }),
+            Function::Scale(factor, offset) => {
+                with_number(w, factor, |w, factor| each(w, vs, |w, v| w.mul_add(v, factor, offset)));
+            }
+            Function::AddScaled(factor) => {
+                with_number(w, factor, |w, factor| zip(w, vs, other, |w, v, s| w.fma(v, factor, s)));
+            }
+            Function::OnGrid(scale, zero) => {
+                each(w, vs, |w, v| w.bin(Bin::Div, v, v, scale));
+                zero_for_nan(w, vs);
+                each(w, vs, |w, v| w.un(Un::Round, v, v));
+                clip(w, vs, -zero, 255.0 - zero);
+                each(w, vs, |w, v| w.bin(Bin::Mul, v, v, scale));
+            }
             Function::ActGrad(act) => zip(w, vs, other, |w, v, s| function_grad::apply(w, act, v, s)),
         }
     }
@@ -312,6 +333,11 @@ fn clip(w: &mut Writer, vs: &[V], lo: f32, hi: f32) {
     if hi < f32::INFINITY {
         with_number(w, hi, |w, hi| each(w, vs, |w, v| w.bin(Bin::Min, v, hi, v)));
     }
+}
+
+/// Makes NaN zero, as quantization does. One temporary.
+pub(super) fn zero_for_nan(w: &mut Writer, vs: &[V]) {
+    with_number(w, 0.0, |w, zero| each(w, vs, |w, v| w.select(v, (Cmp::Equal, v, v), v, zero)));
 }
 
 fn hard_sigmoid(w: &mut Writer, vs: &[V], alpha: f32, beta: f32) {

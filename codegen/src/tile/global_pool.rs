@@ -6,9 +6,9 @@
 //! Invariant: how many partial results there are and how they are combined does not depend on the target; so
 //! all targets give the same bits.
 
-use super::epilogue::Strides;
-use super::pool::Maximum;
-use super::program::{Bin, P, Program, Src, Writer};
+use super::epilogue::{Recoding, Strides};
+use super::pool::{Maximum, add};
+use super::program::{Bin, P, Program, Writer};
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, signed};
 use crate::target::Vectors;
 
@@ -44,6 +44,8 @@ pub(crate) struct GlobalPool {
     pub(crate) x: Strides,
     /// Steps of y, which has one pixel.
     pub(crate) y: Strides,
+    /// What makes codes of the means, if x holds codes: bytes instead of numbers. Maxima are those of numbers.
+    pub(crate) codes: Option<Recoding>,
 }
 
 impl GlobalPool {
@@ -66,7 +68,7 @@ impl GlobalPool {
             Kind::Mean => {
                 let sums = w.take_all(SUMS);
                 sums.iter().for_each(|&sum| w.set(sum, 0.0));
-                self.pixels(&mut w, SUMS, |w, i, pixel| w.bin(Bin::Add, sums[i], sums[i], Src::Mem(X.at(pixel))));
+                self.pixels(&mut w, SUMS, |w, i, pixel| add(w, sums[i], X.at(pixel), self.codes.is_some()));
                 for distance in [2, 1] {
                     (0..distance).for_each(|i| w.bin(Bin::Add, sums[i], sums[i], sums[i + distance]));
                 }
@@ -86,7 +88,10 @@ impl GlobalPool {
                 first.finish(&mut w)
             }
         };
-        w.store(Y.at(0), result);
+        match self.codes {
+            Some(codes) => codes.store(&mut w, &[result], |_| Y.at(0)),
+            None => w.store(Y.at(0), result),
+        }
         w.finish()
     }
 

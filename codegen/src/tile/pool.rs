@@ -14,8 +14,8 @@
 
 use optc_ir::op::window::WindowAxis;
 
-use super::epilogue::Strides;
-use super::program::{Bin, Cmp, P, Program, Src, V, Writer};
+use super::epilogue::{Recoding, Strides};
+use super::program::{Bin, Cmp, Mem, P, Program, Src, V, Writer};
 use super::schedule::{Axis, Nest, Part, Schedule, offsets, segment_runs, signed};
 use crate::target::Vectors;
 
@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     /// Steps of x from one row or column of the image to the next.
     pub(crate) x: Strides,
     pub(crate) y: Strides,
+    /// What makes codes of the results, if x holds codes: bytes instead of numbers.
+    pub(crate) codes: Option<Recoding>,
 }
 
 /// Windows next to each other along an axis, which see elements of the image in the same way.
@@ -143,6 +145,20 @@ impl Pool {
     fn tile(&self, w: &mut Writer, rows: &Run, run: &Run, windows: usize) {
         let step = self.x.column * signed(run.step);
         let results = match self.kind {
+            Kind::Max if self.codes.is_some() => {
+                // No code is NaN.
+                let maxima = w.take_all(windows);
+                maxima.iter().for_each(|&maximum| w.set(maximum, 0.0));
+                self.taps(w, rows, run, |w, tap| {
+                    for (window, &maximum) in (0..).zip(&maxima) {
+                        let x = w.take();
+                        w.load_codes(x, X.at(step * window + tap));
+                        w.bin(Bin::Max, maximum, maximum, x);
+                        w.drop(x);
+                    }
+                });
+                maxima
+            }
             Kind::Max => {
                 let maxima: Vec<Maximum> = (0..windows).map(|_| Maximum::new(w)).collect();
                 self.taps(w, rows, run, |w, tap| {
@@ -160,17 +176,24 @@ impl Pool {
                 sums.iter().for_each(|&sum| w.set(sum, 0.0));
                 self.taps(w, rows, run, |w, tap| {
                     for (window, &sum) in (0..).zip(&sums) {
-                        w.bin(Bin::Add, sum, sum, Src::Mem(X.at(step * window + tap)));
+                        add(w, sum, X.at(step * window + tap), self.codes.is_some());
                     }
                 });
-                // A division takes as long as many additions, and differs in the last bit at most.
-                let share = 1.0 / (rows.counted * run.counted) as f32;
-                sums.iter().for_each(|&sum| w.bin(Bin::Mul, sum, sum, share));
+                let counted = (rows.counted * run.counted) as f32;
+                if self.codes.is_some() {
+                    // A mean half way between two codes is rounded to the even one, so it must be exact.
+                    sums.iter().for_each(|&sum| w.bin(Bin::Div, sum, sum, counted));
+                } else {
+                    // A division takes as long as many additions, and differs in the last bit at most.
+                    sums.iter().for_each(|&sum| w.bin(Bin::Mul, sum, sum, 1.0 / counted));
+                }
                 sums
             }
         };
-        for (window, &result) in (0..).zip(&results) {
-            w.store(Y.at(self.y.column * window), result);
+        let to = |window: usize| Y.at(self.y.column * signed(window));
+        match self.codes {
+            Some(codes) => codes.store(w, &results, to),
+            None => results.iter().enumerate().for_each(|(window, &result)| w.store(to(window), result)),
         }
         w.drop_all(&results);
     }
@@ -195,6 +218,17 @@ impl Pool {
         });
         w.advance(X, -row * signed(rows.seen));
     }
+}
+
+/// A sum takes numbers in memory, or codes.
+pub(super) fn add(w: &mut Writer, sum: V, from: Mem, codes: bool) {
+    if !codes {
+        return w.bin(Bin::Add, sum, sum, Src::Mem(from));
+    }
+    let x = w.take();
+    w.load_codes(x, from);
+    w.bin(Bin::Add, sum, sum, x);
+    w.drop(x);
 }
 
 /// A running maximum that stays NaN once it was given one.

@@ -31,6 +31,9 @@ pub(crate) const FIRST_LOCAL: usize = MAX_POINTERS;
 /// Pointers that a program can set itself.
 pub(crate) const MAX_LOCALS: usize = 4;
 
+/// Registers that lowering needs for itself in programs that load quads of bytes.
+pub(crate) const QUAD_REGISTERS: usize = 2;
+
 /// Loops that may stand inside one another.
 pub(crate) const MAX_DEPTH: usize = 4;
 
@@ -101,6 +104,8 @@ pub(crate) enum Bin {
     Max,
     /// The second if either is NaN.
     Min,
+    /// The sum of integers of 32 bits, which wraps.
+    AddInt,
 }
 
 /// Functions of one operand.
@@ -115,6 +120,11 @@ pub(crate) enum Un {
     Neg,
     /// 2ˣ for an integral x from −126 to 127.
     Exp2,
+    /// The integer of 32 bits nearest to a number, ties to even. Of a number that is too large, and of NaN, one that
+    /// differs between targets but is 2³¹ − 1 or 2³¹ if it is taken without sign.
+    ToInt,
+    /// The number nearest to an integer of 32 bits.
+    FromInt,
 }
 
 /// Comparisons; false if either is NaN.
@@ -166,6 +176,16 @@ pub(crate) enum Inst {
     /// `d[i]` is the lane of `low` whose number the low 4 bits of `index[i]` are; or, if there is a `high`, the lane
     /// of both whose number the low 5 bits are. `d` is none of the others.
     Lookup { d: V, index: V, low: V, high: Option<V> },
+    /// `d[i]` = the byte at the place and i behind it, as an integer of 32 bits without sign.
+    LoadBytes(V, Mem),
+    /// Lane i becomes the i-th bytes of four times [`LANES`] bytes, the first in its lowest bits. A program with such
+    /// loads leaves its last [`QUAD_REGISTERS`] registers alone.
+    LoadQuads(V, Mem),
+    /// Stores each lane as a byte: integers without sign, and 255 for all above it.
+    StoreBytes(Mem, V),
+    /// `d[i] += Σ` of the products of the four bytes of `x[i]`, without sign, and those of `w[i]`, with sign: integers
+    /// of 32 bits, exact but that the sum wraps.
+    Dot4 { d: V, x: V, w: Src },
     /// Moves a pointer by bytes.
     Advance(P, i64),
     /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
@@ -311,6 +331,17 @@ impl Writer {
         self.push(Inst::MulAdd(d, a, s.into()));
     }
 
+    /// `d[i] += Σ x[i]·w[i]` over the four bytes of a lane.
+    pub(crate) fn dot4(&mut self, d: V, x: V, w: impl Into<Src>) {
+        self.push(Inst::Dot4 { d, x, w: w.into() });
+    }
+
+    /// Loads bytes as numbers.
+    pub(crate) fn load_codes(&mut self, d: V, from: Mem) {
+        self.push(Inst::LoadBytes(d, from));
+        self.un(Un::FromInt, d, d);
+    }
+
     /// `d = x where cmp(a, s), y elsewhere`
     pub(crate) fn select(&mut self, d: V, (cmp, a, s): (Cmp, V, impl Into<Src>), x: V, y: V) {
         self.push(Inst::Select { d, cmp, a, s: s.into(), x, y });
@@ -440,6 +471,7 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
             Inst::LoadLanes(d, m, n) => writeln!(f, "{d} = {m} lanes {n}")?,
             Inst::Store(m, v) => writeln!(f, "{m} = {v}")?,
             Inst::StoreLanes(m, v, n) => writeln!(f, "{m} = {v} lanes {n}")?,
+            Inst::Bin(Bin::AddInt, d, a, Src::Const(x)) => writeln!(f, "{d} = addint {a}, {:#x}", x.to_bits())?,
             Inst::Bin(op, d, a, s) => writeln!(f, "{d} = {} {a}, {s}", word(op))?,
             Inst::Un(op, d, a) => writeln!(f, "{d} = {} {a}", word(op))?,
             Inst::Fma(d, a, s) => writeln!(f, "{d} += {a} * {s}")?,
@@ -462,6 +494,10 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 let high = high.map_or(String::new(), |high| format!(" {high}"));
                 writeln!(f, "{d} = lookup {index} in {low}{high}")?;
             }
+            Inst::LoadBytes(d, m) => writeln!(f, "{d} = bytes {m}")?,
+            Inst::LoadQuads(d, m) => writeln!(f, "{d} = quads {m}")?,
+            Inst::StoreBytes(m, v) => writeln!(f, "bytes {m} = {v}")?,
+            Inst::Dot4 { d, x, w } => writeln!(f, "{d} += dot4 {x}, {w}")?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
             Inst::Warm(p, n) => writeln!(f, "warm code and {n} bytes of p{}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,

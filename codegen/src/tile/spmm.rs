@@ -170,6 +170,7 @@ impl Planes {
                         Src::Mem(at(Beside::Plane(planes), i))
                     }
                 },
+                Other::Codes(_) => unreachable!("planes hold numbers"),
             };
             function.apply(w, sums, source);
         }

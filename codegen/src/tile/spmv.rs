@@ -244,6 +244,7 @@ impl Spmv {
                 Other::None => Src::Const(0.0),
                 Other::Number(x) => Src::Const(x),
                 Other::Vector(operand) => Src::Mem(head.at(vector(HEAD + operand))),
+                Other::Codes(_) => unreachable!("numbers of rows stand beside them"),
             };
             function.apply(w, &sums, source);
         }

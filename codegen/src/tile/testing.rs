@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::VECTOR_BYTES;
 use super::schedule::Schedule;
 use super::schedule::signed;
 use crate::jit::testing::{all_vectors, run};
@@ -50,4 +51,61 @@ pub(crate) fn places(shape: &[usize], strides: &[i64]) -> Vec<usize> {
 /// The elements a box spans.
 pub(crate) fn span(shape: &[usize], strides: &[i64]) -> usize {
     places(shape, strides).into_iter().max().map_or(0, |last| last + 1)
+}
+
+/// Bytes as a buffer of numbers, up to a whole vector behind the last: kernels may read so far.
+pub(crate) fn buffer_of_bytes(bytes: &[u8]) -> Vec<f32> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(VECTOR_BYTES) + VECTOR_BYTES, 0xaa);
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
+}
+
+/// Integers as a buffer of numbers.
+pub(crate) fn buffer_of_ints(ints: &[i32]) -> Vec<f32> {
+    ints.iter().map(|&i| f32::from_bits(i.cast_unsigned())).collect()
+}
+
+/// Checks that a kernel of `inputs` writes these bytes into the buffer of this index, and nothing behind them.
+pub(crate) fn check_bytes(
+    what: &impl Debug,
+    (vectors, schedule): (Vectors, &Schedule),
+    inputs: &[Vec<f32>],
+    output: usize,
+    expected: &[u8],
+) {
+    let mut buffers = inputs.to_vec();
+    buffers.insert(output, vec![GUARD; expected.len().div_ceil(4) + BEHIND]);
+    run(vectors, schedule, &mut buffers);
+    let y = buffers.swap_remove(output);
+    let bytes: Vec<u8> = y.iter().flat_map(|y| y.to_le_bytes()).collect();
+    let wrong = (0..expected.len()).find(|&i| bytes[i] != expected[i]);
+    assert!(
+        wrong.is_none(),
+        "{vectors}: {what:?}: byte {wrong:?} is {:?} instead of {:?}",
+        wrong.map(|i| bytes[i]),
+        wrong.map(|i| expected[i])
+    );
+    let behind = &y[expected.len().div_ceil(4)..];
+    assert!(behind.iter().all(|&y| y == GUARD), "{vectors}: {what:?} writes behind the result");
+}
+
+/// Bytes that look random, extremes among them.
+pub(crate) fn bytes(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 16
+    };
+    (0..len)
+        .map(|_| match next() % 8 {
+            0 => 255,
+            1 => 128,
+            _ => (next() & 0xff) as u8,
+        })
+        .collect()
+}
+
+/// The code of a number: rounded to even, and limited.
+pub(crate) fn code(x: f32, zero: u8) -> u8 {
+    (x.round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as u8
 }

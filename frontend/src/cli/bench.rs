@@ -51,8 +51,10 @@ struct Report {
 /// Where the time goes.
 #[derive(Serialize)]
 struct Profile {
-    /// What the threads together reach in multiply-adds alone.
+    /// What the threads together reach in multiply-adds of `f32` alone.
     peak_gflops: f64,
+    /// The same of codes, if kernels multiply them: what those are measured against.
+    peak_codes_gops: Option<f64>,
     /// What the fastest run reached.
     gflops: f64,
     of_peak: f64,
@@ -169,7 +171,8 @@ fn profile(
     times: &[f64],
     options: &CompileOptions,
 ) -> Result<Profile, Error> {
-    let peak = peak::measure(&Target { vectors: options.target, threads: options.threads })?;
+    let target = Target { vectors: options.target, threads: options.threads };
+    let peak = peak::measure(&target)?;
     let mut steps: Vec<(StepTime, Vec<f64>)> = Vec::new();
     for _ in 0..times.len().min(MAX_PROFILED) {
         for (i, step) in compiled.profile(inputs)?.into_iter().enumerate() {
@@ -181,13 +184,21 @@ fn profile(
         }
     }
     let macs: usize = steps.iter().map(|(step, _)| step.macs).sum();
+    let of_codes = |step: &StepTime| step.macs > 0 && step.kernel.starts_with("i8_");
+    let codes_peak = match steps.iter().any(|(step, _)| of_codes(step)) {
+        true => Some(peak::measure_codes(&target)?),
+        false => None,
+    };
+    let peak_of = |step: &StepTime| codes_peak.filter(|_| of_codes(step)).unwrap_or(peak);
+    // What all multiply-adds would take at their peaks.
+    let ideal: f64 = steps.iter().map(|(step, _)| 2.0 * step.macs as f64 / (peak_of(step) * 1e6)).sum();
     let mut rows: Vec<LayerRow> = steps
         .into_iter()
         .map(|(step, mut times)| {
             times.sort_by(f64::total_cmp);
             let ms = quantile(&times, 0.5);
             let gflops = (step.macs > 0 && ms > 0.0).then(|| gflops(step.macs, ms));
-            let of_peak = gflops.map(|gflops| gflops / peak);
+            let of_peak = gflops.map(|gflops| gflops / peak_of(&step));
             LayerRow { name: step.node, kernel: step.kernel, ms, share: 0.0, gflops, of_peak, bytes: step.bytes }
         })
         .collect();
@@ -195,8 +206,14 @@ fn profile(
     for row in &mut rows {
         row.share = if sum > 0.0 { row.ms / sum } else { 0.0 };
     }
-    let reached = gflops(macs, quantile(times, 0.0));
-    Ok(Profile { peak_gflops: peak, gflops: reached, of_peak: reached / peak, layers: rows })
+    let least = quantile(times, 0.0);
+    Ok(Profile {
+        peak_gflops: peak,
+        peak_codes_gops: codes_peak,
+        gflops: gflops(macs, least),
+        of_peak: ideal / least,
+        layers: rows,
+    })
 }
 
 fn table(report: &Report, talk: &Talk) -> String {
@@ -240,7 +257,8 @@ fn table(report: &Report, talk: &Talk) -> String {
         let (reached, peak, share) = (profile.gflops, profile.peak_gflops, percent(profile.of_peak));
         text += "\n";
         text += &table.render();
-        text += &format!("\nmodel: {reached:.1} GFLOP/s, {share} of {peak:.1} in multiply-adds alone\n");
+        let codes = profile.peak_codes_gops.map_or(String::new(), |peak| format!(" ({peak:.1} of codes)"));
+        text += &format!("\nmodel: {reached:.1} GFLOP/s, {share} of {peak:.1}{codes} in multiply-adds alone\n");
     }
     if let Some(baseline) = &report.baseline {
         text += &baseline.table(talk);

@@ -29,6 +29,7 @@ fn product(rows: usize, depth: usize, outputs: usize, packed: bool, epilogue: Ep
             x: Strides { column: signed(depth * 4), ..Strides::default() },
             y: Strides { column: signed(outputs * 4), block: 64, ..Strides::default() },
             whole_blocks: false,
+            elements: Elements::F32,
             weights: if packed {
                 Weights::Packed
             } else {
@@ -88,6 +89,7 @@ fn products_of_every_tail() {
                     bias: true,
                     steps: vec![(Function::Add, Other::Vector(0)), (Function::Relu, Other::None)],
                     operands: vec![strides],
+                    ..Epilogue::default()
                 };
                 product(rows, depth, outputs, true, epilogue);
             }

@@ -127,6 +127,7 @@ fn epilogues_with_operands() {
             bias: true,
             steps: vec![(Function::Add, Other::Vector(0)), (Function::Relu, Other::None)],
             operands: vec![strides(case.blocks(), output)],
+            ..Epilogue::default()
         };
         check(case, &epilogue);
         check(case, &Epilogue { bias: false, ..epilogue });
@@ -139,7 +140,7 @@ fn all_targets_give_the_same_bits() {
     for (kernel, stride) in [([3, 3], 1), ([3, 3], 2), ([5, 5], 1)] {
         let case = Case { channels: 32, output: [9, 17], kernel, stride: [stride, stride], ..PLAIN };
         let depthwise =
-            case.depthwise(Epilogue { bias: true, steps: vec![(Function::Silu, Other::None)], operands: Vec::new() });
+            case.depthwise(Epilogue { bias: true, steps: vec![(Function::Silu, Other::None)], ..Epilogue::default() });
         let fractions = |len, seed| numbers(len, seed).iter().map(|x| x / 7.0).collect::<Vec<f32>>();
         let taps = kernel[0] * kernel[1];
         let weights = fractions(32 * taps, 2);

@@ -9,7 +9,7 @@ fn check(kind: Kind, [images, blocks, rows, columns]: [usize; 4], gap: usize, sp
     let block = row * signed(rows);
     let x = Strides { image: block * signed(blocks), group: 0, block, row, column };
     let y = Strides { image: column * signed(blocks), block: column, ..Strides::default() };
-    let pool = GlobalPool { kind, images, blocks, rows, columns, x, y };
+    let pool = GlobalPool { kind, images, blocks, rows, columns, x, y, codes: None };
     let mut numbers = numbers(images * blocks * rows * (columns + gap) * LANES, 1);
     spoil(&mut numbers);
     for vectors in all_vectors() {
@@ -56,7 +56,16 @@ fn maxima_keep_nan() {
 fn all_targets_give_the_same_bits() {
     let column = signed(VECTOR_BYTES);
     let x = Strides { row: column * 7, column, ..Strides::default() };
-    let pool = GlobalPool { kind: Kind::Mean, images: 1, blocks: 1, rows: 7, columns: 7, x, y: Strides::default() };
+    let pool = GlobalPool {
+        kind: Kind::Mean,
+        images: 1,
+        blocks: 1,
+        rows: 7,
+        columns: 7,
+        x,
+        y: Strides::default(),
+        codes: None,
+    };
     let results = all_vectors().into_iter().map(|vectors| {
         let x = numbers(49 * LANES, 3).into_iter().map(|x| x / 7.0).collect();
         let mut buffers = vec![x, vec![f32::NAN; LANES]];

@@ -181,6 +181,13 @@ fn reference(function: Function, x: f64, o: f64) -> f64 {
                 x
             }
         }
+        Function::Scale(factor, offset) => x * f64::from(factor) + f64::from(offset),
+        Function::AddScaled(factor) => x + o * f64::from(factor),
+        Function::OnGrid(scale, zero) => {
+            let (scale, zero) = (f64::from(scale), f64::from(zero));
+            let x = if x.is_nan() { 0.0 } else { x / scale };
+            x.round_ties_even().clamp(-zero, 255.0 - zero) * scale
+        }
         Function::ActGrad(act) => x * derivative(act, o),
     }
 }

@@ -56,6 +56,7 @@ fn naive(kind: Kind, [rows, columns]: [&WindowAxis; 2], x: &[f32], plane: usize,
 fn check(kind: Kind, images: usize, blocks: usize, window: [WindowAxis; 2], x: &[f32]) {
     let [rows, columns] = &window;
     let pool = Pool {
+        codes: None,
         kind,
         images,
         blocks,
@@ -135,6 +136,7 @@ fn inner_windows_share_code() {
     let runs = Kind::Max.runs(&axis);
     assert_eq!(runs.iter().map(|run| (run.first, run.count, run.seen)).collect::<Vec<_>>(), [(0, 1, 2), (1, 55, 3)]);
     let pool = Pool {
+        codes: None,
         kind: Kind::Max,
         images: 1,
         blocks: 1,
