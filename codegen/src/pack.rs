@@ -11,14 +11,19 @@ use optc_ir::{Constant, Data, ExecError, Tensor};
 
 use crate::memory::Memory;
 
-/// Lays out the elements of a constant.
-type Layout = Box<dyn FnOnce(&[f32]) -> Result<Memory, ExecError>>;
+/// Lays out a constant.
+pub(crate) enum Layout {
+    /// Its elements.
+    Elements(Box<dyn FnOnce(&[f32]) -> Result<Memory, ExecError>>),
+    /// Whatever its encoding holds.
+    Encoded(Box<dyn FnOnce(&Constant) -> Result<Memory, ExecError>>),
+}
 
 /// Numbers for kernels.
 pub(crate) enum Packing {
     /// As they are.
     Numbers(Vec<f32>),
-    /// The elements of an `f32` constant, laid out. The word tells layouts of one constant apart.
+    /// An `f32` constant, laid out. The word tells layouts of one constant apart.
     Constant(Arc<Constant>, String, Layout),
 }
 
@@ -49,9 +54,12 @@ impl Packed {
         if let Some(memory) = self.known.get(&key).and_then(|(_, memory)| memory.upgrade()) {
             return Ok(memory);
         }
-        let memory = Arc::new(match constant.as_dense().and_then(Data::as_f32) {
-            Some(numbers) => layout(numbers),
-            None => layout(constant.decode().as_f32().expect("the planner packs f32 constants")),
+        let memory = Arc::new(match (layout, constant.as_dense().and_then(Data::as_f32)) {
+            (Layout::Encoded(layout), _) => layout(&constant),
+            (Layout::Elements(layout), Some(numbers)) => layout(numbers),
+            (Layout::Elements(layout), None) => {
+                layout(constant.decode().as_f32().expect("the planner packs f32 constants"))
+            }
         }?);
         self.known.insert(key, (Arc::downgrade(&constant), Arc::downgrade(&memory)));
         Ok(memory)
@@ -72,7 +80,7 @@ mod tests {
     fn what_is_packed_alike_is_packed_once() {
         let constant = |x: f32| Arc::new(Constant::dense(Tensor::f32([2], [x, 2.0])));
         let packing = |constant: &Arc<Constant>, how: &str| {
-            vec![Packing::Constant(constant.clone(), how.to_owned(), Box::new(Memory::copy))]
+            vec![Packing::Constant(constant.clone(), how.to_owned(), Layout::Elements(Box::new(Memory::copy)))]
         };
         let (a, b) = (constant(1.0), constant(1.0));
         let mut packed = Packed::default();

@@ -97,6 +97,7 @@ impl Planner<'_> {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
                 Op::Conv(_) if self.sparse.contains_key(&node) => None,
+                Op::Conv(conv) if self.sign_convolution_weights(node, conv).is_some() => None,
                 Op::Conv(conv) => {
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                         Some(grid) => window.border_of_patches(grid),
@@ -124,7 +125,7 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse_convolution(chain, conv, &window).is_some() {
+        if self.sparse_convolution(chain, conv, &window).is_some() || self.sign_convolution(chain, conv).is_some() {
             return Some(());
         }
         let per_group = [weights[1], weights[0] / conv.group];

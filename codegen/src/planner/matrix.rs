@@ -99,19 +99,22 @@ impl Planner<'_> {
         }
         let k = weights[usize::from(right.transposed)];
         let m = input.iter().product::<usize>() / k;
-        if !left.transposed {
-            let layer =
-                SparseMatrix { shape: [m, n, k], transposed: right.transposed, factor: right.factor, bias, act };
+        let (coded, dense) = self.coded_matrix(w, usize::from(!right.transposed), [m, n, k]);
+        let signs = self.sign_weights_of_matrix(chain, usize::from(!right.transposed), [m, n, k], dense);
+        if !left.transposed && signs.is_none() {
+            let Right { transposed, factor } = right;
+            let layer = SparseMatrix { shape: [m, n, k], transposed, factor, bias, act, dense };
             if self.sparse_matrix(chain, &layer).is_some() {
                 return Some(());
             }
         }
-        let (arg, rows) = if left.transposed {
+        let (mut arg, rows) = if left.transposed {
             let (arg, strides) = self.strided(node, x)?;
             (arg, permuted(&strides, &[1, 0]))
         } else {
             self.matrix_rows(node, x, [m, k])?
         };
+        let signs = signs.filter(|_| rows[1] == 4 && right.factor > 0.0);
         let constant = graph.constant(w).is_some();
         if !constant && right.factor != 1.0 && bias.is_some() {
             return None;
@@ -130,7 +133,23 @@ impl Planner<'_> {
         if !constant && right.factor != 1.0 {
             epilogue.steps.insert(0, (Function::Mul, Other::Number(right.factor)));
         }
-        let (contract, w_arg) = if constant {
+        let (contract, w_arg) = if let Some(signs) = signs {
+            let (contract, bits, w_arg) =
+                self.sign_product(node, signs, &product, (arg, rows[0]), (right.transposed, right.factor, epilogue))?;
+            arg = bits;
+            (contract, w_arg)
+        } else if let Some(coded) = coded {
+            let coded = coded.times(right.factor);
+            let contract = self.contract(&product, Weights::Coded(coded.code), epilogue);
+            let how = format!("codes {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+            let packing = contract.clone();
+            let w_arg = self.packed_codes(w, how, move |constant| {
+                let (values, numbers, factor) = coded.read(constant);
+                let place = |o, i| if right.transposed { o * k + i } else { i * n + o };
+                packing.pack_codes(coded.code, values, |_, o, i| numbers[place(o, i)], |_, o| factor(o))
+            })?;
+            (contract, w_arg)
+        } else if constant {
             let contract = self.contract(&product, Weights::Packed, epilogue);
             let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
             let packing = contract.clone();
@@ -222,13 +241,18 @@ impl Planner<'_> {
     pub(super) fn contract(&self, product: &Product, weights: Weights, epilogue: Epilogue) -> Contract {
         let Product { batch, m, n, k, a, c } = *product;
         let taps = |n: usize| (0..n).map(|i| signed(i) * a[3]).collect::<Vec<i64>>();
-        let (whole, rest) = (k / UNROLL, k % UNROLL);
+        let unroll = match weights {
+            // Whole words.
+            Weights::Coded(code) => UNROLL.next_multiple_of(code.span()),
+            _ => UNROLL,
+        };
+        let (whole, rest) = (k / unroll, k % unroll);
         let mut runs = Vec::new();
         if whole > 0 {
-            runs.push(Run { start: 0, loops: vec![(whole, a[3] * signed(UNROLL))], taps: taps(UNROLL) });
+            runs.push(Run { start: 0, loops: vec![(whole, a[3] * signed(unroll))], taps: taps(unroll) });
         }
         if rest > 0 {
-            runs.push(Run { start: a[3] * signed(whole * UNROLL), loops: Vec::new(), taps: taps(rest) });
+            runs.push(Run { start: a[3] * signed(whole * unroll), loops: Vec::new(), taps: taps(rest) });
         }
         let temporaries = epilogue.temporaries();
         let mut target = self.target;
@@ -246,7 +270,7 @@ impl Planner<'_> {
             whole_blocks: false,
             weights,
             epilogue,
-            tiling: Tiling::choose(&target, [n.div_ceil(LANES), 1, m], temporaries),
+            tiling: Tiling::choose_with(&weights, &target, [n.div_ceil(LANES), 1, m], temporaries),
         }
     }
 

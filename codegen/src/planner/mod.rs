@@ -9,6 +9,7 @@
 mod batch_norm;
 mod chain;
 mod choose;
+mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
@@ -26,6 +27,7 @@ mod planar;
 mod recurrent;
 mod resize;
 mod rows;
+mod signs;
 mod sparse;
 mod sparse_matrix;
 mod sums;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident, Tensor, ValueId};
 
 use crate::memory::Memory;
-use crate::pack::{self, Packed, Packing};
+use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
 use crate::work::Work;
@@ -300,7 +302,7 @@ impl Planner<'_> {
     ) -> Option<Arg> {
         let constant = self.graph.constant(value).filter(|constant| constant.dtype() == DType::F32)?;
         let index = *self.packed.entry((value.node, how)).or_insert_with_key(|(_, how)| {
-            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Box::new(layout)));
+            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Layout::Elements(Box::new(layout))));
             self.packings.len() - 1
         });
         Some(Arg::Constant(index, 0))

@@ -61,6 +61,9 @@ impl Planner<'_> {
         let candidate = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
             let window = self.sparse_window(node, conv)?;
+            if self.sign_convolution_weights(node, conv).is_some() {
+                return None;
+            }
             let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
             let (group, nonzeros) = (conv.group, weights.nonzeros());
             Some(Candidate { node, window, group, nonzeros, sparse: is_sparse(nonzeros, weights.len()) })

@@ -8,7 +8,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
-use super::choose::{self, Product};
+use super::choose::Product;
 use super::sparse::{Constants, conversion, is_sparse};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
@@ -27,6 +27,8 @@ pub(super) struct SparseMatrix {
     /// The bias and what it is multiplied by.
     pub(super) bias: Option<(ValueId, f32)>,
     pub(super) act: Act,
+    /// Cycles of the fastest kernel that multiplies by zeros too.
+    pub(super) dense: f64,
 }
 
 impl Planner<'_> {
@@ -39,10 +41,8 @@ impl Planner<'_> {
         let nonzeros = graph.constant(w)?.nonzeros();
         let vectors = m.div_ceil(LANES);
         let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
-        let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
-        let dense = dense.max(choose::reading(k * n * 4));
         let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
-        if !is_sparse(nonzeros, k * n) || cycles >= dense {
+        if !is_sparse(nonzeros, k * n) || cycles >= layer.dense {
             return None;
         }
         let output = self.f32_shape(chain.end.into())?;

@@ -4,7 +4,7 @@
 //! operands of the epilogue.
 
 use super::function::Function;
-use super::program::{LANES, P, Src, V, Writer};
+use super::program::{Bin, LANES, P, Src, V, Writer};
 use super::schedule::{STAY, Steps};
 
 /// What is summed over.
@@ -95,6 +95,18 @@ impl Epilogue {
         } else if let Some((&first, others)) = sums.split_first() {
             w.load(first, P::of(FOURTH).at(bias));
             others.iter().for_each(|&sum| w.set(sum, first));
+        }
+    }
+
+    /// Multiplies sums that began with zeros, and adds the vector of the bias that they share, so many bytes after
+    /// its pointer.
+    pub(crate) fn scale(&self, w: &mut Writer, sums: &[V], factor: V, bias: i64) {
+        for &sum in sums {
+            if self.bias {
+                w.mul_add(sum, factor, Src::Mem(P::of(FOURTH).at(bias)));
+            } else {
+                w.bin(Bin::Mul, sum, sum, factor);
+            }
         }
     }
 

@@ -101,6 +101,8 @@ pub(crate) enum Bin {
     Max,
     /// The second if either is NaN.
     Min,
+    /// The sum of integers of 32 bits, which wraps.
+    AddInt,
 }
 
 /// Functions of one operand.
@@ -115,6 +117,8 @@ pub(crate) enum Un {
     Neg,
     /// 2ˣ for an integral x from −126 to 127.
     Exp2,
+    /// The number nearest to an integer of 32 bits.
+    FromInt,
 }
 
 /// Comparisons; false if either is NaN.
@@ -158,6 +162,17 @@ pub(crate) enum Inst {
     Deinterleave { d: V, a: V, b: V, odd: bool },
     /// Stores four lanes, the n-th four of the vector.
     StoreFour(Mem, V, u8),
+    /// `d = a >> n`, lanes being integers of 32 bits without sign.
+    Shr(V, Src, u8),
+    /// `d[i]` is the lane of `low` whose number the low 4 bits of `index[i]` are; or, if there is a `high`, the lane
+    /// of both whose number the low 5 bits are. `d` is none of the others.
+    Lookup { d: V, index: V, low: V, high: Option<V> },
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere. `d` is neither of these.
+    BitSelect { d: V, mask: V, x: V, y: V },
+    /// How many bits of each lane are set, as an integer of 32 bits.
+    CountOnes(V, V),
+    /// Stores one bit a lane, the first in the lowest bit of the first byte: whether `cmp(a, 0)`.
+    StoreBits(Mem, Cmp, V),
     /// Moves a pointer by bytes.
     Advance(P, i64),
     /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
@@ -304,6 +319,36 @@ impl Writer {
         self.push(Inst::Select { d, cmp, a, s: s.into(), x, y });
     }
 
+    /// `d = a >> n`, of integers.
+    pub(crate) fn shr(&mut self, d: V, a: impl Into<Src>, n: usize) {
+        let a = a.into();
+        match u8::try_from(n).expect("below 32") {
+            0 => self.set(d, a),
+            n => self.push(Inst::Shr(d, a, n)),
+        }
+    }
+
+    /// `d = table[index]`; see [`Inst::Lookup`].
+    pub(crate) fn lookup(&mut self, d: V, index: V, table: &[V]) {
+        let (&low, high) = table.split_first().expect("tables have one register or two");
+        self.push(Inst::Lookup { d, index, low, high: high.first().copied() });
+    }
+
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere.
+    pub(crate) fn bit_select(&mut self, d: V, mask: V, x: V, y: V) {
+        self.push(Inst::BitSelect { d, mask, x, y });
+    }
+
+    /// How many bits of each lane are set.
+    pub(crate) fn count_ones(&mut self, d: V, a: V) {
+        self.push(Inst::CountOnes(d, a));
+    }
+
+    /// Stores one bit a lane: whether `cmp(a, 0)`.
+    pub(crate) fn store_bits(&mut self, to: Mem, cmp: Cmp, a: V) {
+        self.push(Inst::StoreBits(to, cmp, a));
+    }
+
     /// Combines all lanes, leaving the result in each.
     pub(crate) fn reduce(&mut self, op: Bin, v: V) {
         let other = self.take();
@@ -423,6 +468,14 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 writeln!(f, "{d} = {which} {a}, {b}")?;
             }
             Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
+            Inst::Shr(d, a, n) => writeln!(f, "{d} = {a} >> {n}")?,
+            Inst::Lookup { d, index, low, high } => {
+                let high = high.map_or(String::new(), |high| format!(" {high}"));
+                writeln!(f, "{d} = lookup {index} in {low}{high}")?;
+            }
+            Inst::BitSelect { d, mask, x, y } => writeln!(f, "{d} = bits {mask} ? {x} : {y}")?,
+            Inst::CountOnes(d, a) => writeln!(f, "{d} = ones {a}")?,
+            Inst::StoreBits(m, cmp, a) => writeln!(f, "bits {m} = {} {a}, 0", word(cmp))?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,
             Inst::Loop(n, body) => {

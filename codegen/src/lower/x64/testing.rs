@@ -13,8 +13,13 @@ const NARROW: &[CpuidFeature] = &[
     CpuidFeature::AVX2,
     CpuidFeature::FMA,
 ];
-const WIDE: &[CpuidFeature] =
-    &[CpuidFeature::AVX512F, CpuidFeature::AVX512BW, CpuidFeature::AVX512DQ, CpuidFeature::AVX512VL];
+const WIDE: &[CpuidFeature] = &[
+    CpuidFeature::AVX512F,
+    CpuidFeature::AVX512BW,
+    CpuidFeature::AVX512DQ,
+    CpuidFeature::AVX512VL,
+    CpuidFeature::AVX512_VPOPCNTDQ,
+];
 
 /// Registers the caller wants back, which only a program with deep loops may use, and then saves.
 const SAVED: &[Register] =

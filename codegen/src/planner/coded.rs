@@ -1,0 +1,201 @@
+//! Constants of few values, which kernels read as codes.
+//!
+//! What is clustered or quantized is read from its codes; what is not is looked through, as far as it takes to see
+//! that there are too many values. Values may be those of the whole layer, or those of each output up to a factor
+//! of its own.
+
+use optc_ir::{Constant, Encoding, ExecError, QuantParams, ValueId};
+
+use super::Planner;
+use super::choose;
+use crate::memory::Memory;
+use crate::pack::{Layout, Packing};
+use crate::plan::Arg;
+use crate::tile::LANES;
+use crate::tile::contract::{Code, MAX_VALUES};
+
+/// Weights of a layer that lie in the nearest cache whatever they are, and gain little.
+const SMALL: usize = 4096;
+
+/// The values of a constant.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FewValues {
+    /// The values, ascending; before they are multiplied by the factor of their output, if there are any.
+    values: Vec<f32>,
+    /// One factor an output.
+    factors: Option<Vec<f32>>,
+    /// For each code of a quantized constant, the number of its value.
+    of_code: Vec<u8>,
+}
+
+/// A layer whose weights are read as codes.
+pub(super) struct Coded {
+    pub(super) code: Code,
+    values: FewValues,
+}
+
+impl Coded {
+    /// Puts every value times a number.
+    pub(super) fn times(mut self, factor: f32) -> Coded {
+        self.values.values.iter_mut().for_each(|value| *value *= factor);
+        self
+    }
+
+    /// The values, the number of each element's, and the factor of an output.
+    pub(super) fn read(&self, constant: &Constant) -> (&[f32], Vec<u8>, impl Fn(usize) -> f32) {
+        let factors = self.values.factors.as_deref();
+        (&self.values.values, self.values.numbers(constant), move |o| factors.map_or(1.0, |factors| factors[o]))
+    }
+}
+
+impl Planner<'_> {
+    /// The constant matrix of `k` rows and `n` outputs as codes, if it has few values and a product of `m` rows is
+    /// faster so than by dense weights; and the cycles of whichever is faster. `axis` is that of outputs.
+    pub(super) fn coded_matrix(&self, w: ValueId, axis: usize, [m, n, k]: [usize; 3]) -> (Option<Coded>, f64) {
+        let vectors = n.div_ceil(LANES);
+        let dense = ((m * k * vectors) as f64 * choose::DENSE).max(choose::reading(k * n * 4));
+        let many = k * n >= SMALL;
+        let coded = many.then(|| self.few_values(w, axis)).flatten().map(|values| {
+            let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
+            let cycles = code.cycles(m, vectors, k).max(choose::reading(code.bytes(k) * vectors));
+            (Coded { code, values }, cycles)
+        });
+        match coded {
+            Some((coded, cycles)) if cycles < dense => (Some(coded), cycles),
+            _ => (None, dense),
+        }
+    }
+
+    /// The values of a constant `f32` operand whose outputs are along an axis, if they are few.
+    pub(super) fn few_values(&self, value: ValueId, axis: usize) -> Option<FewValues> {
+        FewValues::of(self.graph.constant(value)?, axis)
+    }
+
+    /// A constant of few values as `layout` will lay it out; `how` tells layouts of one constant apart.
+    pub(super) fn packed_codes(
+        &mut self,
+        value: ValueId,
+        how: String,
+        layout: impl FnOnce(&Constant) -> Result<Memory, ExecError> + 'static,
+    ) -> Option<Arg> {
+        let constant = self.graph.constant(value)?;
+        let index = *self.packed.entry((value.node, how)).or_insert_with_key(|(_, how)| {
+            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Layout::Encoded(Box::new(layout))));
+            self.packings.len() - 1
+        });
+        Some(Arg::Constant(index, 0))
+    }
+}
+
+impl FewValues {
+    /// Whether the values are plus and minus one number, up to factors.
+    pub(super) fn are_signs(&self) -> bool {
+        matches!(self.values[..], [low, high] if low == -high && high > 0.0)
+    }
+
+    /// The largest value of an output.
+    pub(super) fn magnitude(&self, output: usize) -> f32 {
+        let largest = self.values.last().copied().unwrap_or(0.0);
+        self.factors.as_ref().map_or(largest, |factors| largest * factors[output])
+    }
+
+    /// The values of a constant, if they are few.
+    fn of(constant: &Constant, axis: usize) -> Option<FewValues> {
+        match constant.encoding() {
+            Encoding::Clustered { codebook, .. } => {
+                let values = codebook.as_f32().filter(|values| values.len() <= MAX_VALUES)?.to_vec();
+                Some(FewValues { values, factors: None, of_code: Vec::new() })
+            }
+            Encoding::Quantized { params, codes } => {
+                FewValues::of_grid(params, codes.iter(), axis).filter(|few| few.values.len() <= MAX_VALUES)
+            }
+            Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, constant.shape(), axis),
+            Encoding::Sparse { .. } => FewValues::of_elements(constant.decode().as_f32()?, constant.shape(), axis),
+        }
+    }
+
+    /// The values of codes on a grid: all that occur. Grids along outputs must differ in their scales alone.
+    fn of_grid(params: &QuantParams, codes: impl Iterator<Item = u32>, axis: usize) -> Option<FewValues> {
+        let factors = match params.axis {
+            None => None,
+            Some(own) if own == axis => {
+                let zero = params.zeros.first()?;
+                params.zeros.iter().all(|other| other == zero).then(|| params.scales.clone()).map(Some)?
+            }
+            Some(_) => return None,
+        };
+        let mut occurs = vec![false; 1 << params.bits];
+        codes.for_each(|code| occurs[code as usize] = true);
+        let mut of_code = Vec::with_capacity(occurs.len());
+        let mut values = Vec::new();
+        for (code, occurs) in (0..).zip(occurs) {
+            of_code.push(u8::try_from(values.len()).ok()?);
+            if occurs {
+                values.push(match factors {
+                    None => params.value(0, code),
+                    Some(_) => code as f32 - params.zeros[0],
+                });
+            }
+        }
+        Some(FewValues { values, factors, of_code })
+    }
+
+    /// The values of elements: few in all, or one magnitude for each output.
+    fn of_elements(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
+        let mut values: Vec<f32> = Vec::new();
+        for x in elements {
+            if let Err(place) = values.binary_search_by(|value| value.total_cmp(x)) {
+                if values.len() == MAX_VALUES {
+                    return FewValues::of_magnitudes(elements, shape, axis);
+                }
+                values.insert(place, *x);
+            }
+        }
+        Some(FewValues { values, factors: None, of_code: Vec::new() })
+    }
+
+    /// The values of elements that are zero, or plus or minus the factor of their output.
+    fn of_magnitudes(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
+        let step: usize = shape[axis + 1..].iter().product();
+        let mut factors = vec![0.0; shape[axis]];
+        let mut zeros = false;
+        for (i, x) in elements.iter().enumerate() {
+            let factor = &mut factors[i / step % shape[axis]];
+            match x.abs() {
+                0.0 => zeros = true,
+                magnitude if *factor == 0.0 => *factor = magnitude,
+                magnitude if *factor == magnitude => {}
+                _ => return None,
+            }
+        }
+        let values = if zeros { vec![-1.0, 0.0, 1.0] } else { vec![-1.0, 1.0] };
+        Some(FewValues { values, factors: Some(factors), of_code: Vec::new() })
+    }
+
+    /// For each element of the constant the number of its value.
+    pub(super) fn numbers(&self, constant: &Constant) -> Vec<u8> {
+        let number = |place: usize| u8::try_from(place).expect("values are few");
+        let of_elements = |elements: &[f32]| -> Vec<u8> {
+            let negative = |x: &f32| usize::from(x.is_sign_negative());
+            let last = self.values.len() - 1;
+            match self.factors {
+                // Minus one, zero if there are any, and one.
+                Some(_) => {
+                    elements.iter().map(|x| number(if *x == 0.0 { 1 } else { last - last * negative(x) })).collect()
+                }
+                None => {
+                    let place = |x: &f32| self.values.binary_search_by(|value| value.total_cmp(x));
+                    elements.iter().map(|x| number(place(x).expect("every value has been seen"))).collect()
+                }
+            }
+        };
+        match constant.encoding() {
+            Encoding::Clustered { codes, .. } => codes.iter().map(|code| number(code as usize)).collect(),
+            Encoding::Quantized { codes, .. } => codes.iter().map(|code| self.of_code[code as usize]).collect(),
+            Encoding::Dense(data) => of_elements(data.as_f32().expect("constants of few values are f32")),
+            Encoding::Sparse { .. } => {
+                of_elements(constant.decode().as_f32().expect("constants of few values are f32"))
+            }
+        }
+    }
+}
