@@ -1,4 +1,4 @@
-//! How fast this machine multiplies and adds: what kernels are measured against.
+//! How fast this machine multiplies and adds, numbers and signs: what kernels are measured against.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use optc_ir::ExecError;
 use crate::exec;
 use crate::target::{Target, Vectors};
 use crate::tile::program::Writer;
+use crate::tile::sign_bits::WORD;
 use crate::tile::schedule::{STAY, offsets};
-use crate::tile::{Axis, LANES, Nest, P, Part, Program, Schedule, VECTOR_BYTES, signed};
+use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, V, VECTOR_BYTES, signed};
 
 /// Outer iterations, to share among threads.
 const RANGE: usize = 64;
@@ -25,24 +26,42 @@ const SO_LONG: Duration = Duration::from_millis(100);
 /// # Errors
 /// If the host has not the target's instructions, or no more threads.
 pub fn measure(target: &Target) -> Result<f64, ExecError> {
+    let multiply = |w: &mut Writer, sum: V, factor: V, _: V| w.fma(sum, factor, factor);
+    Ok(2.0 * rate(target, multiply)? * LANES as f64)
+}
+
+/// As [`measure`], for products of signs: bits are selected, counted and summed.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_signs(target: &Target) -> Result<f64, ExecError> {
+    let multiply = |w: &mut Writer, sum: V, word: V, differ: V| {
+        w.bit_select(differ, word, word, sum);
+        w.count_ones(differ, differ);
+        w.bin(Bin::AddInt, sum, sum, differ);
+    };
+    Ok(2.0 * rate(target, multiply)? * (LANES * WORD) as f64)
+}
+
+/// How many times a nanosecond a sum takes what `step` writes, given the sum, a vector and a register of its own.
+fn rate(target: &Target, step: impl Fn(&mut Writer, V, V, V)) -> Result<f64, ExecError> {
     let mut schedule = Schedule::new(1);
-    let call = Nest::Call(schedule.program(program(target.vectors)));
+    let call = Nest::Call(schedule.program(program(target.vectors, step)));
     let axis = Axis { count: RANGE, steps: offsets([signed(VECTOR_BYTES)]) };
     schedule.parts.push(Part::new([axis], STAY, call));
     let time = exec::time(&schedule, RANGE * LANES, target, SO_LONG)?;
-    let flops = 2 * RANGE * TURNS * target.vectors.accumulators() * LANES;
-    Ok(flops as f64 / time.as_secs_f64() / 1e9)
+    Ok((RANGE * TURNS * target.vectors.accumulators()) as f64 / time.as_secs_f64() / 1e9)
 }
 
 /// Sums in registers that take products until they are stored.
-fn program(vectors: Vectors) -> Program {
+fn program(vectors: Vectors, step: impl Fn(&mut Writer, V, V, V)) -> Program {
     let place = P(0).at(0);
     let mut w = Writer::new(1, vectors.registers());
-    let factor = w.take();
+    let (factor, other) = (w.take(), w.take());
     w.load(factor, place);
     let sums = w.take_all(vectors.accumulators());
     sums.iter().for_each(|&sum| w.set(sum, factor));
-    w.repeat(TURNS, |w| sums.iter().for_each(|&sum| w.fma(sum, factor, factor)));
+    w.repeat(TURNS, |w| sums.iter().for_each(|&sum| step(w, sum, factor, other)));
     sums.iter().for_each(|&sum| w.store(place, sum));
     w.finish()
 }
@@ -55,5 +74,7 @@ mod tests {
     fn every_machine_multiplies() {
         let peak = measure(&Target::host(1)).unwrap();
         assert!(peak > 0.5 && peak < 1e5, "{peak} GFLOP/s");
+        let signs = measure_signs(&Target::host(1)).unwrap();
+        assert!(signs > 0.5 && signs < 1e6, "{signs} GOP/s");
     }
 }

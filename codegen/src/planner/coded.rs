@@ -8,6 +8,7 @@ use optc_ir::{Constant, Encoding, ExecError, QuantParams, ValueId};
 
 use super::Planner;
 use super::choose;
+use super::conv::Window;
 use crate::memory::Memory;
 use crate::pack::{Layout, Packing};
 use crate::plan::Arg;
@@ -57,13 +58,34 @@ impl Planner<'_> {
         let many = k * n >= SMALL;
         let coded = many.then(|| self.few_values(w, axis)).flatten().map(|values| {
             let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
-            let cycles = code.cycles(m, vectors, k).max(choose::reading(code.bytes(k) * vectors));
+            let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
             (Coded { code, values }, cycles)
         });
         match coded {
             Some((coded, cycles)) if cycles < dense => (Some(coded), cycles),
             _ => (None, dense),
         }
+    }
+
+    /// The constant weights of a convolution as codes, if they have few values and it is faster so. Groups must fill
+    /// blocks of channels.
+    pub(super) fn coded_convolution(&self, w: ValueId, groups: usize, window: &Window) -> Option<Coded> {
+        let [channels, outputs] = window.channels.map(|channels| channels / groups);
+        if groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
+            return None;
+        }
+        let [images, _, rows, columns] = window.output();
+        let (points, vectors) = (images * rows * columns, outputs.div_ceil(LANES));
+        let depth = channels * window.taps();
+        let dense = self.winograd_cycles(groups, window).unwrap_or(points * depth * vectors * groups) as f64;
+        let dense = (dense * choose::DENSE).max(choose::reading(depth * outputs * groups * 4));
+        let values = self.few_values(w, 0).filter(|_| depth * outputs * groups >= SMALL)?;
+        let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
+        // Codes end with the channels of a block.
+        let depth = channels.div_ceil(LANES) * window.taps() * code.padded(LANES.min(channels));
+        let cycles = groups as f64 * code.cycles(points, vectors, depth) * choose::DENSE;
+        let cycles = cycles.max(choose::reading(code.bytes(depth) * vectors * groups));
+        (cycles < dense).then_some(Coded { code, values })
     }
 
     /// The values of a constant `f32` operand whose outputs are along an axis, if they are few.

@@ -141,6 +141,11 @@ impl Code {
         codes * (points as f64 * (1.0 + tables) + 0.6)
     }
 
+    /// Weights that there would be room for in the codes of so many.
+    pub(crate) fn padded(self, weights: usize) -> usize {
+        weights.next_multiple_of(self.digits())
+    }
+
     /// Bytes that so many weights of a vector of outputs take.
     pub(crate) fn bytes(self, depth: usize) -> usize {
         self.words(depth) * VECTOR_BYTES
