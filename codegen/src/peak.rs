@@ -7,8 +7,8 @@ use optc_ir::ExecError;
 use crate::exec;
 use crate::target::{Target, Vectors};
 use crate::tile::program::Writer;
-use crate::tile::sign_bits::WORD;
 use crate::tile::schedule::{STAY, offsets};
+use crate::tile::sign_bits::WORD;
 use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, V, VECTOR_BYTES, signed};
 
 /// Outer iterations, to share among threads.

@@ -4,7 +4,7 @@
 //! that there are too many values. Values may be those of the whole layer, or those of each output up to a factor
 //! of its own.
 
-use optc_ir::{Constant, Encoding, ExecError, QuantParams, ValueId};
+use optc_ir::{Constant, Encoding, ExecError, Packed, QuantParams, ValueId};
 
 use super::Planner;
 use super::choose;
@@ -25,27 +25,44 @@ pub(super) struct FewValues {
     values: Vec<f32>,
     /// One factor an output.
     factors: Option<Vec<f32>>,
-    /// For each code of a quantized constant, the number of its value.
-    of_code: Vec<u8>,
+    numbering: Numbering,
+}
+
+/// How the values of elements are numbered.
+#[derive(Clone, Debug, PartialEq)]
+enum Numbering {
+    /// By the codes of the constant: for each of them, the number of its value.
+    Codes(Vec<u8>),
+    /// In their order.
+    Values,
+    /// Those that are less than zero, those that are zero if there are any, and those that are more.
+    Signs,
 }
 
 /// A layer whose weights are read as codes.
 pub(super) struct Coded {
     pub(super) code: Code,
     values: FewValues,
+    /// What every weight is multiplied by.
+    times: f32,
 }
 
 impl Coded {
-    /// Puts every value times a number.
-    pub(super) fn times(mut self, factor: f32) -> Coded {
-        self.values.values.iter_mut().for_each(|value| *value *= factor);
-        self
+    fn new(values: FewValues) -> Coded {
+        let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
+        Coded { code, values, times: 1.0 }
+    }
+
+    /// With every weight multiplied by a number.
+    pub(super) fn times(self, times: f32) -> Coded {
+        Coded { times, ..self }
     }
 
     /// The values, the number of each element's, and the factor of an output.
-    pub(super) fn read(&self, constant: &Constant) -> (&[f32], Vec<u8>, impl Fn(usize) -> f32) {
+    pub(super) fn read(&self, constant: &Constant) -> (Vec<f32>, Vec<u8>, impl Fn(usize) -> f32) {
+        let values = self.values.values.iter().map(|value| value * self.times).collect();
         let factors = self.values.factors.as_deref();
-        (&self.values.values, self.values.numbers(constant), move |o| factors.map_or(1.0, |factors| factors[o]))
+        (values, self.values.numbers(constant), move |o| factors.map_or(1.0, |factors| factors[o]))
     }
 }
 
@@ -57,9 +74,10 @@ impl Planner<'_> {
         let dense = ((m * k * vectors) as f64 * choose::DENSE).max(choose::reading(k * n * 4));
         let many = k * n >= SMALL;
         let coded = many.then(|| self.few_values(w, axis)).flatten().map(|values| {
-            let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
+            let coded = Coded::new(values);
+            let code = coded.code;
             let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
-            (Coded { code, values }, cycles)
+            (coded, cycles)
         });
         match coded {
             Some((coded, cycles)) if cycles < dense => (Some(coded), cycles),
@@ -79,13 +97,14 @@ impl Planner<'_> {
         let depth = channels * window.taps();
         let dense = self.winograd_cycles(groups, window).unwrap_or(points * depth * vectors * groups) as f64;
         let dense = (dense * choose::DENSE).max(choose::reading(depth * outputs * groups * 4));
-        let values = self.few_values(w, 0).filter(|_| depth * outputs * groups >= SMALL)?;
-        let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
+        let many = depth * outputs * groups >= SMALL;
+        let coded = Coded::new(many.then(|| self.few_values(w, 0)).flatten()?);
+        let code = coded.code;
         // Codes end with the channels of a block.
         let depth = channels.div_ceil(LANES) * window.taps() * code.padded(LANES.min(channels));
         let cycles = groups as f64 * code.cycles(points, vectors, depth) * choose::DENSE;
         let cycles = cycles.max(choose::reading(code.bytes(depth) * vectors * groups));
-        (cycles < dense).then_some(Coded { code, values })
+        (cycles < dense).then_some(coded)
     }
 
     /// The values of a constant `f32` operand whose outputs are along an axis, if they are few.
@@ -123,16 +142,27 @@ impl FewValues {
 
     /// The values of a constant, if they are few.
     fn of(constant: &Constant, axis: usize) -> Option<FewValues> {
+        let elements = || FewValues::of_elements(constant.decode().as_f32()?, constant.shape(), axis);
         match constant.encoding() {
             Encoding::Clustered { codebook, .. } => {
-                let values = codebook.as_f32().filter(|values| values.len() <= MAX_VALUES)?.to_vec();
-                Some(FewValues { values, factors: None, of_code: Vec::new() })
+                let values = codebook.as_f32()?;
+                let symmetric = values.iter().zip(values.iter().rev()).all(|(low, high)| *low == -high);
+                // Pairs of values may be those of outputs.
+                if symmetric
+                    && values.len() > 3
+                    && let Some(few) = elements()
+                {
+                    return Some(few);
+                }
+                let numbering = Numbering::Codes((0..u8::try_from(values.len()).ok()?).collect());
+                let few = FewValues { values: values.to_vec(), factors: None, numbering };
+                Some(few).filter(|few| few.values.len() <= MAX_VALUES)
             }
             Encoding::Quantized { params, codes } => {
                 FewValues::of_grid(params, codes.iter(), axis).filter(|few| few.values.len() <= MAX_VALUES)
             }
             Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, constant.shape(), axis),
-            Encoding::Sparse { .. } => FewValues::of_elements(constant.decode().as_f32()?, constant.shape(), axis),
+            Encoding::Sparse { .. } => elements(),
         }
     }
 
@@ -159,21 +189,24 @@ impl FewValues {
                 });
             }
         }
-        Some(FewValues { values, factors, of_code })
+        Some(FewValues { values, factors, numbering: Numbering::Codes(of_code) })
     }
 
-    /// The values of elements: few in all, or one magnitude for each output.
+    /// The values of elements: one magnitude for each output, or few in all.
     fn of_elements(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
+        if let Some(few) = FewValues::of_magnitudes(elements, shape, axis) {
+            return Some(few);
+        }
         let mut values: Vec<f32> = Vec::new();
         for x in elements {
             if let Err(place) = values.binary_search_by(|value| value.total_cmp(x)) {
                 if values.len() == MAX_VALUES {
-                    return FewValues::of_magnitudes(elements, shape, axis);
+                    return None;
                 }
                 values.insert(place, *x);
             }
         }
-        Some(FewValues { values, factors: None, of_code: Vec::new() })
+        Some(FewValues { values, factors: None, numbering: Numbering::Values })
     }
 
     /// The values of elements that are zero, or plus or minus the factor of their output.
@@ -191,33 +224,30 @@ impl FewValues {
             }
         }
         let values = if zeros { vec![-1.0, 0.0, 1.0] } else { vec![-1.0, 1.0] };
-        Some(FewValues { values, factors: Some(factors), of_code: Vec::new() })
+        Some(FewValues { values, factors: Some(factors), numbering: Numbering::Signs })
     }
 
     /// For each element of the constant the number of its value.
     pub(super) fn numbers(&self, constant: &Constant) -> Vec<u8> {
         let number = |place: usize| u8::try_from(place).expect("values are few");
-        let of_elements = |elements: &[f32]| -> Vec<u8> {
-            let negative = |x: &f32| usize::from(x.is_sign_negative());
-            let last = self.values.len() - 1;
-            match self.factors {
-                // Minus one, zero if there are any, and one.
-                Some(_) => {
-                    elements.iter().map(|x| number(if *x == 0.0 { 1 } else { last - last * negative(x) })).collect()
-                }
-                None => {
-                    let place = |x: &f32| self.values.binary_search_by(|value| value.total_cmp(x));
-                    elements.iter().map(|x| number(place(x).expect("every value has been seen"))).collect()
-                }
+        let of_codes = |codes: &Packed, numbers: &[u8]| codes.iter().map(|code| numbers[code as usize]).collect();
+        let of_elements = |elements: &[f32]| match &self.numbering {
+            Numbering::Signs => {
+                let last = self.values.len() - 1;
+                let place = |x: f32| if x == 0.0 { 1 } else { last * usize::from(x > 0.0) };
+                elements.iter().map(|&x| number(place(x))).collect()
+            }
+            _ => {
+                let place = |x: &f32| self.values.binary_search_by(|value| value.total_cmp(x));
+                elements.iter().map(|x| number(place(x).expect("every value has been seen"))).collect()
             }
         };
-        match constant.encoding() {
-            Encoding::Clustered { codes, .. } => codes.iter().map(|code| number(code as usize)).collect(),
-            Encoding::Quantized { codes, .. } => codes.iter().map(|code| self.of_code[code as usize]).collect(),
-            Encoding::Dense(data) => of_elements(data.as_f32().expect("constants of few values are f32")),
-            Encoding::Sparse { .. } => {
-                of_elements(constant.decode().as_f32().expect("constants of few values are f32"))
+        match (constant.encoding(), &self.numbering) {
+            (Encoding::Clustered { codes, .. } | Encoding::Quantized { codes, .. }, Numbering::Codes(numbers)) => {
+                of_codes(codes, numbers)
             }
+            (Encoding::Dense(data), _) => of_elements(data.as_f32().expect("constants of few values are f32")),
+            _ => of_elements(constant.decode().as_f32().expect("constants of few values are f32")),
         }
     }
 }

@@ -190,7 +190,7 @@ impl Planner<'_> {
                 let row = channels * taps;
                 let places: Vec<usize> = (0..row).map(|k| order.at(k)).map(|(c, tap)| c * taps + tap).collect();
                 let number = |group, o, k: usize| numbers[(group * outputs + o) * row + places[k]];
-                packing.pack_codes(coded.code, values, number, |group, o| factor(group * outputs + o))
+                packing.pack_codes(coded.code, &values, number, |group, o| factor(group * outputs + o))
             })?
         } else if self.graph.constant(w).is_none() {
             let row = signed(group_channels * taps * 4);

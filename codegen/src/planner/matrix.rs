@@ -146,7 +146,7 @@ impl Planner<'_> {
             let w_arg = self.packed_codes(w, how, move |constant| {
                 let (values, numbers, factor) = coded.read(constant);
                 let place = |o, i| if right.transposed { o * k + i } else { i * n + o };
-                packing.pack_codes(coded.code, values, |_, o, i| numbers[place(o, i)], |_, o| factor(o))
+                packing.pack_codes(coded.code, &values, |_, o, i| numbers[place(o, i)], |_, o| factor(o))
             })?;
             (contract, w_arg)
         } else if constant {

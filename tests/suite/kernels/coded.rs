@@ -103,7 +103,8 @@ fn matrices_of_every_orientation() {
 /// Grids of one scale and of one for each output.
 #[test]
 fn layers_on_grids() {
-    for (bits, codes, zero, kernel) in [(1, 0..2, 0.5, "b1"), (2, 1..4, 2.0, "t2"), (2, 0..4, 2.0, "c2"), (4, 0..16, 8.0, "c4")]
+    for (bits, codes, zero, kernel) in
+        [(1, 0..2, 0.5, "b1"), (2, 1..4, 2.0, "t2"), (2, 0..4, 2.0, "c2"), (4, 0..16, 8.0, "c4")]
     {
         for axis in [None, Some(0)] {
             let (n, k) = (70, 100);
