@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use optc_ir::{EvalError, ExecError, Executable, Graph, Resident, StepTime, Tensor, TensorType, check_results, interp};
 
+use crate::choice::{Choice, Selection};
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
 use crate::pack::Packed;
@@ -26,6 +27,7 @@ use crate::target::{Target, Vectors};
 use crate::team::{Job, Team, wait_until};
 use crate::tile::Schedule;
 use crate::values::Values;
+use crate::work::Work;
 
 /// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
 const SPLIT_CYCLES: usize = 3000;
@@ -42,6 +44,7 @@ pub(crate) struct JitExecutable {
     /// Its inputs alone where all their shapes are fixed.
     graph: Graph,
     target: Target,
+    selection: Selection,
     /// Inputs that stay from run to run.
     residents: Vec<Resident>,
     team: Team,
@@ -172,14 +175,15 @@ impl Job for Calls {
 }
 
 impl JitExecutable {
-    pub(crate) fn new(graph: Graph, target: Target) -> Result<JitExecutable, ExecError> {
-        JitExecutable::with_residents(graph, target, &[])
+    pub(crate) fn new(graph: Graph, target: Target, selection: &Selection) -> Result<JitExecutable, ExecError> {
+        JitExecutable::with_residents(graph, target, selection, &[])
     }
 
     /// With inputs that stay from run to run.
     pub(crate) fn with_residents(
         graph: Graph,
         target: Target,
+        selection: &Selection,
         residents: &[Resident],
     ) -> Result<JitExecutable, ExecError> {
         if !target.vectors.run_here() {
@@ -187,9 +191,10 @@ impl JitExecutable {
             return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
         }
         let team = Team::new(target.threads)?;
-        let residents = residents.to_vec();
+        let (residents, selection) = (residents.to_vec(), selection.clone());
         let (compiled, packed) = (Vec::new(), Packed::default());
-        let mut executable = JitExecutable { graph: Graph::new(""), target, residents, team, compiled, packed };
+        let mut executable =
+            JitExecutable { graph: Graph::new(""), target, selection, residents, team, compiled, packed };
         let fixed = |&node| graph.ty(node).as_tensor().and_then(TensorType::fixed_shape);
         match graph.inputs().iter().map(fixed).collect::<Option<_>>() {
             Some(shapes) => {
@@ -206,7 +211,7 @@ impl JitExecutable {
 
     /// Compiles a graph whose inputs have these shapes; the index of what comes of it.
     fn compile(&mut self, graph: Graph, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        let planned = planner::plan(&graph, &self.target, &self.residents)?;
+        let planned = planner::plan(&graph, &self.target, &self.selection, &self.residents)?;
         // Constants that nobody else has go as they are packed.
         drop(graph);
         let compiled = Compiled::new(planned, &self.target, &mut self.packed)?;
@@ -247,6 +252,11 @@ impl JitExecutable {
     pub(crate) fn carry(&mut self, index: usize) -> Result<(), ExecError> {
         let Compiled { plan, values, .. } = &mut self.compiled[index].1;
         plan.moves.iter().try_for_each(|(from, to)| values.carry(plan, from, to))
+    }
+
+    /// What computes layers of compressed weights in the form that was compiled last.
+    pub(crate) fn choices(&self) -> &[Choice] {
+        self.compiled.last().map_or(&[], |(_, compiled)| compiled.plan.choices())
     }
 
     /// Runs all steps of a compiled form.
@@ -385,16 +395,17 @@ impl Compiled {
 
     fn step_time(&self, step: usize, time: Duration) -> StepTime {
         let step = &self.plan.steps[step];
-        let (kernel, macs, bytes) = match &step.kind {
+        let (kernel, macs, [bytes, weight_bytes]) = match &step.kind {
             StepKind::Kernel { work, args, .. } => {
                 let work = &self.plan.works[*work];
-                (work.to_string(), work.macs(), self.bytes(args))
+                (work.to_string(), work.macs(), self.bytes(work, args))
             }
-            StepKind::Interp { .. } => ("interp".to_owned(), 0, 0),
-            StepKind::Gather(_) => ("gather".to_owned(), 0, 0),
-            StepKind::Convert(_) => ("convert".to_owned(), 0, 0),
+            StepKind::Interp { .. } => ("interp".to_owned(), 0, [0; 2]),
+            StepKind::Gather(_) => ("gather".to_owned(), 0, [0; 2]),
+            StepKind::Convert(_) => ("convert".to_owned(), 0, [0; 2]),
         };
-        StepTime { node: step.node.clone(), kernel, time, macs, bytes }
+        let (node, layer) = (step.node.clone(), step.layer.clone());
+        StepTime { node, layer, kernel, time, macs, bytes, weight_bytes }
     }
 
     /// Does a step that has no kernel.
@@ -457,13 +468,14 @@ impl Compiled {
         Ok(())
     }
 
-    /// Bytes of everything a kernel is given.
-    fn bytes(&self, args: &[Arg]) -> usize {
+    /// Bytes of everything a kernel is given, and of the weights among it: the second argument of layers.
+    fn bytes(&self, work: &Work, args: &[Arg]) -> [usize; 2] {
         let bytes = |arg: &Arg| match *arg {
             Arg::Buffer(i, _) => self.plan.buffers[i].bytes,
             Arg::Constant(i, _) => self.plan.packed[i].numbers().len() * 4,
         };
-        args.iter().map(bytes).sum()
+        let weights = args.get(1).filter(|arg| work.macs() > 0 && matches!(arg, Arg::Constant(..)));
+        [args.iter().map(bytes).sum(), weights.map_or(0, bytes)]
     }
 }
 

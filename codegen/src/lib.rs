@@ -10,9 +10,14 @@
 //! here and linked into the same Cranelift module, because Cranelift has no vectors wider than 128 bits.
 //! [`emit`] shows each step as text, for any target.
 //!
+//! Layers of compressed weights may be computed in several ways: [`choice`] is what there is to choose from and what
+//! is said of it, `planner/choose.rs` the cost model, [`tune`] measures instead, and a [`SelectedJit`] runs what
+//! somebody else has chosen.
+//!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
 mod carry;
+pub mod choice;
 mod convert;
 pub mod emit;
 mod exec;
@@ -30,11 +35,13 @@ pub mod target;
 mod team;
 mod tile;
 mod transfer;
+pub mod tune;
 mod values;
 mod work;
 
 use optc_ir::{Backend, ExecError, Executable, Graph, Resident, StepExecutable};
 
+pub use choice::{Algorithm, Choice, Selection};
 pub use plan::Plan;
 pub use target::{Target, UnknownVectors, Vectors};
 
@@ -43,6 +50,15 @@ pub use target::{Target, UnknownVectors, Vectors};
 pub struct Jit {
     /// What code is generated for.
     pub target: Target,
+}
+
+/// The JIT, somebody else than the cost model choosing algorithms.
+#[derive(Clone, Debug)]
+pub struct SelectedJit {
+    /// What code is generated for.
+    pub target: Target,
+    /// Who chooses.
+    pub selection: Selection,
 }
 
 impl Jit {
@@ -68,10 +84,28 @@ impl Backend for Jit {
     }
 
     fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
-        Ok(Box::new(exec::JitExecutable::new(graph, self.target)?))
+        SelectedJit { target: self.target, selection: Selection::default() }.compile_owned(graph)
     }
 
     fn compile_step(&self, graph: Graph, residents: &[Resident]) -> Result<Box<dyn StepExecutable>, ExecError> {
-        Ok(Box::new(step::JitStep::new(graph, residents, self.target)?))
+        SelectedJit { target: self.target, selection: Selection::default() }.compile_step(graph, residents)
+    }
+}
+
+impl Backend for SelectedJit {
+    fn name(&self) -> &'static str {
+        "jit"
+    }
+
+    fn compile(&self, graph: &Graph) -> Result<Box<dyn Executable>, ExecError> {
+        self.compile_owned(graph.clone())
+    }
+
+    fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
+        Ok(Box::new(exec::JitExecutable::new(graph, self.target, &self.selection)?))
+    }
+
+    fn compile_step(&self, graph: Graph, residents: &[Resident]) -> Result<Box<dyn StepExecutable>, ExecError> {
+        Ok(Box::new(step::JitStep::new(graph, residents, self.target, &self.selection)?))
     }
 }

@@ -11,12 +11,15 @@ use optc_ir::{Constant, Data, ExecError, Tensor};
 
 use crate::memory::Memory;
 
+/// Makes memory of what it is given.
+type Pack<T> = Box<dyn FnOnce(&T) -> Result<Memory, ExecError>>;
+
 /// Lays out a constant.
 pub(crate) enum Layout {
     /// Its elements.
-    Elements(Box<dyn FnOnce(&[f32]) -> Result<Memory, ExecError>>),
+    Elements(Pack<[f32]>),
     /// Whatever its encoding holds.
-    Encoded(Box<dyn FnOnce(&Constant) -> Result<Memory, ExecError>>),
+    Encoded(Pack<Constant>),
 }
 
 /// Numbers for kernels.

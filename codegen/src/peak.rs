@@ -1,4 +1,4 @@
-//! How fast this machine multiplies and adds, numbers and signs: what kernels are measured against.
+//! How fast this machine multiplies and adds, numbers and signs, and reads: what kernels are measured against.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use optc_ir::ExecError;
 
 use crate::exec;
 use crate::target::{Target, Vectors};
-use crate::tile::program::Writer;
+use crate::tile::program::{Src, Writer};
 use crate::tile::schedule::{STAY, offsets};
 use crate::tile::sign_bits::WORD;
 use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, V, VECTOR_BYTES, signed};
@@ -66,6 +66,42 @@ fn program(vectors: Vectors, step: impl Fn(&mut Writer, V, V, V)) -> Program {
     w.finish()
 }
 
+/// Bytes read at a time, and how often: more than a processor keeps in caches of its own.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 256;
+
+/// Vectors in a turn of the loop that reads.
+const VECTORS: usize = 8;
+
+/// GB/s that all threads of a target together read in order, of what is too large for a processor's own caches.
+/// What layers read that stays there comes faster.
+///
+/// # Errors
+/// As [`measure`].
+pub fn bandwidth(target: &Target) -> Result<f64, ExecError> {
+    let mut schedule = Schedule::new(2);
+    let call = Nest::Call(schedule.program(reader(target.vectors)));
+    let axis = Axis { count: PIECES, steps: offsets([signed(PIECE), signed(PIECE)]) };
+    schedule.parts.push(Part::new([axis], STAY, call));
+    let time = exec::time(&schedule, PIECES * PIECE / 4, target, SO_LONG)?;
+    Ok((PIECES * PIECE) as f64 / time.as_secs_f64() / 1e9)
+}
+
+/// Adds all vectors of a piece to its first, whose place the second pointer keeps.
+fn reader(vectors: Vectors) -> Program {
+    let mut w = Writer::new(2, vectors.registers());
+    let sums = w.take_all(vectors.accumulators().min(VECTORS));
+    sums.iter().for_each(|&sum| w.set(sum, 0.0));
+    w.repeat(PIECE / VECTOR_BYTES / VECTORS, |w| {
+        for (i, &sum) in (0..VECTORS).zip(sums.iter().cycle()) {
+            w.bin(Bin::Add, sum, sum, Src::Mem(P(0).at(signed(i * VECTOR_BYTES))));
+        }
+        w.advance(P(0), signed(VECTORS * VECTOR_BYTES));
+    });
+    sums.iter().for_each(|&sum| w.store(P(1).at(0), sum));
+    w.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +112,7 @@ mod tests {
         assert!(peak > 0.5 && peak < 1e5, "{peak} GFLOP/s");
         let signs = measure_signs(&Target::host(1)).unwrap();
         assert!(signs > 0.5 && signs < 1e6, "{signs} GOP/s");
+        let bandwidth = bandwidth(&Target::host(1)).unwrap();
+        assert!(bandwidth > 0.5 && bandwidth < 1e5, "{bandwidth} GB/s");
     }
 }

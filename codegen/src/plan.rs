@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use optc_ir::{Dim, ExecError, Graph, Op, Tensor, Type};
 
+use crate::choice::{Choice, Modelled, Selection};
 use crate::convert::Convert;
 use crate::gather::Gather;
 use crate::layout::Layout;
 use crate::memory::{ALIGN, Memory};
 use crate::pack::Packed;
-use crate::planner;
+use crate::planner::{self, Planned};
 use crate::target::Target;
 use crate::tile::signed;
 use crate::work::Work;
@@ -64,6 +65,8 @@ pub(crate) enum Arg {
 pub(crate) struct Step {
     /// The node it computes, or a part of which.
     pub(crate) node: String,
+    /// The first of the nodes that are computed with it: the one that has weights, if one has.
+    pub(crate) layer: String,
     /// What it does.
     pub(crate) kind: StepKind,
 }
@@ -121,6 +124,9 @@ pub struct Plan {
     pub(crate) moves: Vec<(Home, Home)>,
     /// Bytes of the arena.
     pub(crate) arena: usize,
+    /// What computes layers of compressed weights, and what it costs.
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) modelled: Modelled,
 }
 
 impl Plan {
@@ -129,13 +135,39 @@ impl Plan {
     /// # Errors
     /// If an input has an open dimension, or a node can't be run at all: it is opaque.
     pub fn new(graph: &Graph, target: &Target) -> Result<Plan, ExecError> {
-        for &input in graph.inputs() {
-            if let Some(open) = open_dim(graph.ty(input)) {
-                let name = graph.name(input);
-                return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
-            }
-        }
-        planner::plan(graph, target, &[])?.pack(&mut Packed::default())
+        Plan::selected(graph, target, &Selection::default())
+    }
+
+    /// [`Plan::new`], somebody else choosing algorithms.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn selected(graph: &Graph, target: &Target, selection: &Selection) -> Result<Plan, ExecError> {
+        planned(graph, target, selection)?.pack(&mut Packed::default())
+    }
+
+    /// What would compute each layer of compressed weights for inputs of these shapes, in the order of the graph,
+    /// and what the cost model says of all together: as a plan says it, without packing constants.
+    ///
+    /// # Errors
+    /// As [`Plan::for_shapes`].
+    pub fn choose(
+        graph: &Graph,
+        shapes: &[Vec<usize>],
+        target: &Target,
+        selection: &Selection,
+    ) -> Result<(Vec<Choice>, Modelled), ExecError> {
+        Ok(planned(&with_shapes(graph, shapes)?, target, selection)?.choices())
+    }
+
+    /// What computes each layer of compressed weights, in the order of the graph.
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// What the cost model says of all layers that had a choice.
+    pub fn modelled(&self) -> Modelled {
+        self.modelled
     }
 
     /// Plans a graph for inputs of these shapes, in signature order.
@@ -266,7 +298,7 @@ impl Plan {
         let reaches: Vec<_> = self.works.iter().map(|work| work.schedule(target.vectors)).collect();
         let reaches: Vec<_> = reaches.iter().map(|schedule| (schedule.pointers, schedule.reach())).collect();
         let mut wrong = Vec::new();
-        for Step { node, kind } in &self.steps {
+        for Step { node, kind, .. } in &self.steps {
             let StepKind::Kernel { work, args, .. } = kind else { continue };
             let (pointers, reach) = &reaches[*work];
             let mut fail = |what: String| wrong.push(format!("{node}: {}: {what}", self.works[*work]));
@@ -323,6 +355,16 @@ impl Plan {
     }
 }
 
+fn planned(graph: &Graph, target: &Target, selection: &Selection) -> Result<Planned, ExecError> {
+    for &input in graph.inputs() {
+        if let Some(open) = open_dim(graph.ty(input)) {
+            let name = graph.name(input);
+            return Err(ExecError::Signature(format!("input {name}: {open} is open; bind it to an extent")));
+        }
+    }
+    planner::plan(graph, target, selection, &[])
+}
+
 /// The graph with inputs of these shapes.
 ///
 /// # Errors
@@ -360,7 +402,8 @@ fn room(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGN) + ALIGN
 }
 
-/// One line a step: the node, the kernel, where its operands and results lie.
+/// One line a step: the node, the kernel, where its operands and results lie. Then one line for each layer of
+/// compressed weights: what computes it, and why.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packed: usize = self.packed.iter().map(|m| m.numbers().len() * 4).sum();
@@ -406,7 +449,10 @@ impl fmt::Display for Plan {
                 }
             }
         }
-        Ok(())
+        if !self.choices.is_empty() {
+            writeln!(f, "choices")?;
+        }
+        self.choices.iter().try_for_each(|choice| writeln!(f, "{choice}"))
     }
 }
 

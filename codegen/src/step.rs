@@ -6,6 +6,7 @@
 use optc_ir::step::StepLayout;
 use optc_ir::{ExecError, Graph, Resident, StepExecutable, StepTime, Tensor, TensorType};
 
+use crate::choice::Selection;
 use crate::exec::JitExecutable;
 use crate::target::Target;
 
@@ -22,9 +23,14 @@ pub(crate) struct JitStep {
 }
 
 impl JitStep {
-    pub(crate) fn new(graph: Graph, residents: &[Resident], target: Target) -> Result<JitStep, ExecError> {
+    pub(crate) fn new(
+        graph: Graph,
+        residents: &[Resident],
+        target: Target,
+        selection: &Selection,
+    ) -> Result<JitStep, ExecError> {
         let layout = StepLayout::new(&graph, residents)?;
-        let executable = JitExecutable::with_residents(graph, target, residents)?;
+        let executable = JitExecutable::with_residents(graph, target, selection, residents)?;
         let (outside, shapes) = (vec![None; residents.len()], vec![Vec::new(); layout.inputs.len()]);
         Ok(JitStep { layout, executable, current: None, outside, shapes })
     }

@@ -168,7 +168,7 @@ impl Work {
         match self {
             Work::Contract(c) => {
                 let outer = c.images * c.groups;
-                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.depth());
+                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.terms());
                 if outer == 1 {
                     format!("{points}×{outputs}×{depth}")
                 } else {

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 const WIDTH: usize = 4096;
 const SAMPLES: usize = 196;
 const OUTPUTS: usize = 512;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 9;
 
 /// Weights of a kind: how they are kept, and layers that have more of them than caches hold.
 struct Kind {

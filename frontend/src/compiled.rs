@@ -1,9 +1,11 @@
 //! Models that run: what to compile for, and tensors by the names of the model's inputs and outputs.
 
 use std::ops::Index;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use optc_codegen::{Jit, Target, Vectors};
+use optc_codegen::tune::{self, Tuned};
+use optc_codegen::{Algorithm, SelectedJit, Selection, Target, Vectors};
 use optc_ir::graph::Signature;
 use optc_ir::{Backend, ExecError, Executable, Graph, Interp, StepTime, Tensor};
 
@@ -22,7 +24,9 @@ pub struct CompileOptions {
     pub optimize: bool,
     /// Extents of open dimensions. Those left open are compiled for when a run first tells them.
     pub bindings: Vec<(String, usize)>,
-    /// Where everything random in a pass starts from.
+    /// Who says how layers of compressed weights are computed.
+    pub algorithms: Algorithms,
+    /// Where everything random in a pass starts from, and inputs that are measured with.
     pub seed: u64,
 }
 
@@ -34,19 +38,71 @@ impl Default for CompileOptions {
             target: Vectors::of_host(),
             optimize: true,
             bindings: Vec::new(),
+            algorithms: Algorithms::Modelled,
             seed: 0,
         }
     }
 }
 
+/// How long is measured in tuning, besides the time to compile the model a few times.
+const TUNING: Duration = Duration::from_secs(4);
+
 impl CompileOptions {
-    /// The backend, set up.
+    /// What machine code is generated for.
+    pub fn target(&self) -> Target {
+        Target { vectors: self.target, threads: self.threads.max(1) }
+    }
+
+    /// The backend, set up. It does not measure: without a graph, [`Algorithms::Tuned`] is what the cost model
+    /// says.
     pub fn backend(&self) -> Box<dyn Backend> {
+        self.backend_with(match self.algorithms {
+            Algorithms::Modelled | Algorithms::Tuned => Selection::Modelled,
+            Algorithms::Dense => Selection::Always(Algorithm::Dense),
+        })
+    }
+
+    /// The backend, for a selection of algorithms.
+    pub(crate) fn backend_with(&self, selection: Selection) -> Box<dyn Backend> {
         match self.backend {
             BackendKind::Interp => Box::new(Interp),
-            BackendKind::Jit => Box::new(Jit { target: Target { vectors: self.target, threads: self.threads.max(1) } }),
+            BackendKind::Jit => Box::new(SelectedJit { target: self.target(), selection }),
         }
     }
+
+    /// The selection of algorithms for a graph that is ready to run; if that takes measuring, on these inputs.
+    /// `progress` is told what is being done, then comes what tuning says.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] if tuning can't compile or run the graph.
+    pub(crate) fn select(
+        &self,
+        graph: &Graph,
+        inputs: &[Tensor],
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(Selection, Option<Tuned>), Error> {
+        Ok(match (self.backend, self.algorithms) {
+            (BackendKind::Jit, Algorithms::Tuned) => {
+                let tuned = tune::tune(graph, &self.target(), inputs, TUNING, progress)?;
+                (tuned.selection.clone(), Some(tuned))
+            }
+            (BackendKind::Jit, Algorithms::Dense) => (Selection::Always(Algorithm::Dense), None),
+            (BackendKind::Interp, _) | (BackendKind::Jit, Algorithms::Modelled) => (Selection::Modelled, None),
+        })
+    }
+}
+
+/// Who says how layers of compressed weights are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithms {
+    /// The cost model, at once.
+    #[default]
+    Modelled,
+    /// Measurements on this host: compiling takes some seconds longer, and may choose otherwise the next time.
+    /// Open dimensions are taken as [`crate::data::random_inputs`] takes them.
+    Tuned,
+    /// All are computed as if their weights were dense.
+    Dense,
 }
 
 /// The ways to run a model.

@@ -41,6 +41,6 @@ pub mod pack;
 pub mod report;
 pub mod train;
 
-pub use compiled::{BackendKind, CompileOptions, Compiled, Outputs};
+pub use compiled::{Algorithms, BackendKind, CompileOptions, Compiled, Outputs};
 pub use error::Error;
 pub use model::{Model, load, save};

@@ -6,7 +6,8 @@ use optc_ir::text::{PrintOptions, parse, print};
 use optc_ir::{Dim, Graph, Interp, Remark, Type};
 use optc_passes::{PassManager, pipeline};
 
-use crate::compiled::{CompileOptions, Compiled};
+use crate::compiled::{Algorithms, CompileOptions, Compiled};
+use crate::data;
 use crate::error::Error;
 use crate::files::{self, Format};
 use crate::{onnx, pack};
@@ -99,11 +100,21 @@ impl Model {
     /// # Errors
     /// [`Error`] naming the dimension, pass or node at fault.
     pub fn compile(mut self, options: &CompileOptions) -> Result<Compiled, Error> {
+        self.prepare(options)?;
+        let selection = match options.algorithms {
+            Algorithms::Tuned => {
+                let (inputs, _) = data::random_inputs(&self.graph, options.seed)?;
+                options.select(&self.graph, &inputs, &mut |_| {})?.0
+            }
+            Algorithms::Modelled | Algorithms::Dense => options.select(&self.graph, &[], &mut |_| {})?.0,
+        };
+        Compiled::new(self.graph, &*options.backend_with(selection))
+    }
+
+    /// Makes the graph the one that is run: dimensions bound, simplified if asked.
+    pub(crate) fn prepare(&mut self, options: &CompileOptions) -> Result<(), Error> {
         self.bind(&options.bindings)?;
-        if options.optimize {
-            self.simplify(options.seed)?;
-        }
-        Compiled::new(self.graph, &*options.backend())
+        if options.optimize { self.simplify(options.seed) } else { Ok(()) }
     }
 }
 

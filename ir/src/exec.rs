@@ -127,6 +127,8 @@ pub fn check_results(count: usize, results: &[Tensor]) -> Result<(), ExecError> 
 pub struct StepTime {
     /// The node the step computes.
     pub node: String,
+    /// The first of the nodes that are computed together with it: the one that has weights, if one has.
+    pub layer: String,
     /// The kernel that computed it: `f32_conv_4x4`, or `interp` where the interpreter stepped in.
     pub kernel: String,
     /// Wall time.
@@ -135,4 +137,6 @@ pub struct StepTime {
     pub macs: usize,
     /// Bytes of the operands and results it is given; 0 where that is not known.
     pub bytes: usize,
+    /// Those of a layer's constant weights, in the form in which the kernel reads them.
+    pub weight_bytes: usize,
 }

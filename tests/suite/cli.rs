@@ -1,6 +1,8 @@
 //! The command as a process: exit codes, messages, the JSON programs rely on, what is written and what
 //! is left alone.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/train.rs"]
 mod train;
 

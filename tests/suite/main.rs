@@ -1,6 +1,7 @@
 //! The one test binary: each suite is a module.
 
 mod channels;
+mod choices;
 mod constants;
 mod container;
 mod differential;

@@ -116,7 +116,8 @@ fn spmm() -> Work {
 
 fn unrolled() -> Work {
     let (planes, matrix, offsets) = planes();
-    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1 }.into()
+    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1, panel: None, cold: true }
+        .into()
 }
 
 /// ReLU of rows that end within a vector.

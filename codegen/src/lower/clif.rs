@@ -138,6 +138,7 @@ impl Lowering<'_, '_> {
                 l.count_ones(a)
             }),
             Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
+            Inst::Warm(..) => {}
             Inst::Advance(p, bytes) => {
                 let at = self.pointer(*p);
                 let moved = self.b.ins().iadd_imm_s(at, *bytes);

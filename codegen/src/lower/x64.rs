@@ -10,6 +10,7 @@ mod lanes;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warm;
 
 pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
@@ -45,8 +46,15 @@ const TEMPORARY_2: Register = Register::YMM14;
 
 /// Lowers a program to vectors of 512 bits if `wide`, else of 256.
 pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
-    let mut asm =
-        Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), forward: Vec::new(), wide };
+    let mut asm = Assembler {
+        encoder: Encoder::new(64),
+        at: 0,
+        pool: Vec::new(),
+        fixups: Vec::new(),
+        forward: Vec::new(),
+        lines: Vec::new(),
+        wide,
+    };
     let counters = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
     let locals = &POINTERS[FIRST_LOCAL..FIRST_LOCAL.max(last_pointer(&program.insts) + 1)];
     let saved = [counters, locals].concat();
@@ -92,6 +100,8 @@ struct Assembler {
     fixups: Vec<(usize, usize, usize)>,
     /// Jumps ahead: where their displacement stands, where their instruction ends, and where they lead.
     forward: Vec<(usize, usize, usize)>,
+    /// Where numbers stand that count the lines of all code.
+    lines: Vec<usize>,
     wide: bool,
 }
 
@@ -133,6 +143,7 @@ impl Assembler {
             bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
         bytes.extend(self.pool.iter().flat_map(|word| word.to_le_bytes()));
+        warm::fill_in(&mut bytes, &self.lines);
         bytes
     }
 
@@ -225,6 +236,7 @@ impl Assembler {
             Inst::BitSelect { d, mask, x, y } => self.bit_select(*d, *mask, *x, *y),
             Inst::CountOnes(d, a) => self.count_ones(*d, *a),
             Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
+            Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
             Inst::Advance(p, bytes) => {
                 let register = POINTERS[usize::from(p.0)];
                 let bytes = i32::try_from(*bytes).expect("a step within a tile is below 2 GiB");

@@ -1,7 +1,12 @@
-//! Whether layers are computed in blocks of channels or in planes: a choice by cycles.
+//! The cost model: which algorithm computes a layer, and whether layers are computed in blocks of channels or in
+//! planes.
 //!
 //! A cycle is what multiplying and adding one vector takes where nothing else is to be done. Numbers are of
 //! processors that load one vector for each they multiply, and need two loads for one across cache lines.
+
+use crate::choice::{Algorithm, Candidate};
+use crate::target::Vectors;
+use crate::tile::LANES;
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -17,6 +22,11 @@ pub(super) fn reading(bytes: usize) -> f64 {
     bytes as f64 / if bytes > CACHED { 4.0 } else { 24.0 }
 }
 
+/// Cycles of a dense product of `m` rows with a constant matrix of `k` rows and `n` columns.
+pub(super) fn dense_matrix([m, n, k]: [usize; 3]) -> f64 {
+    ((m * k * n.div_ceil(LANES)) as f64 * DENSE).max(reading(k * n * 4))
+}
+
 /// A layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layer {
@@ -29,6 +39,10 @@ pub(super) struct Layer {
 impl Layer {
     /// Whatever works in blocks in any case.
     pub(super) const IN_BLOCKS: Layer = Layer { blocks: 0.0, planes: None };
+
+    fn cycles(&self, planes: bool) -> f64 {
+        if planes { self.planes.unwrap_or(f64::INFINITY) } else { self.blocks }
+    }
 }
 
 /// What reads a value.
@@ -72,9 +86,9 @@ const FAR: f64 = 2.4;
 const FAR_AHEAD: f64 = 0.9;
 
 /// Weights whose code stays in a processor's own caches from one run to the next, and cycles for each where they
-/// are more.
+/// are more: it is brought near before it runs.
 const CACHED_CODE: usize = 20_000;
-const COLD: f64 = 5.0;
+const COLD: f64 = 2.0;
 
 /// Vectors of positions that are too few to pay for reading code.
 const FEW: usize = 4;
@@ -82,12 +96,24 @@ const FEW: usize = 4;
 /// Rows that share what the unrolled kernel loads.
 const GROUP: usize = 28;
 
+/// Registers of targets for which the pattern of weights goes into the code.
+const MANY_REGISTERS: usize = 32;
+
 /// Weights of a layer whose code is neither too long to be generated nor to be read for each run.
 const UNROLLED: usize = 300_000;
 
 impl Product {
+    /// What can compute it on a target.
+    pub(super) fn candidates(&self, vectors: Vectors) -> Vec<Candidate> {
+        let mut candidates = vec![Candidate { algorithm: Algorithm::Spmm, cycles: self.cycles() }];
+        if vectors.registers() >= MANY_REGISTERS && self.nonzeros <= UNROLLED && self.vectors >= FEW {
+            candidates.push(Candidate { algorithm: Algorithm::SpmmUnrolled, cycles: self.unrolled_cycles() });
+        }
+        candidates
+    }
+
     /// Cycles of the kernel that is driven by data.
-    pub(super) fn cycles(&self) -> f64 {
+    fn cycles(&self) -> f64 {
         const CHUNK: usize = 8;
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
@@ -104,10 +130,7 @@ impl Product {
     }
 
     /// Cycles of the kernel that has the pattern of weights in its code.
-    pub(super) fn unrolled_cycles(&self) -> f64 {
-        if self.nonzeros > UNROLLED || self.vectors < FEW {
-            return f64::INFINITY;
-        }
+    fn unrolled_cycles(&self) -> f64 {
         let groups = self.rows.div_ceil(GROUP) as f64;
         let depth = (self.channels * self.taps) as f64;
         // Of independent rows, how many k at least one has a weight for.
@@ -124,22 +147,49 @@ impl Product {
         let cold = self.nonzeros as f64 * if self.nonzeros > CACHED_CODE { COLD } else { 1.0 };
         (self.images * self.vectors) as f64 * vector + cold
     }
+}
 
-    /// Whether the pattern of weights should go into the code.
-    pub(super) fn is_better_unrolled(&self) -> bool {
-        // Code takes time to be generated.
-        self.unrolled_cycles() * 1.05 < self.cycles()
-    }
+/// The candidate of fewest cycles.
+pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<Candidate> {
+    candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
 /// Passes over all layers; each makes the whole cheaper, so that few are needed.
 const PASSES: usize = 16;
 
-/// For each layer whether it is computed in planes: from what is cheaper by itself, layer by layer the other way
-/// while that makes the whole cheaper.
-pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Vec<bool> {
-    let mut planes: Vec<bool> =
+/// For each layer whether it is computed in planes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Layouts {
+    pub(super) planes: Vec<bool>,
+    /// Cycles of all layers and conversions: so, and with everything in blocks.
+    pub(super) cycles: f64,
+    pub(super) in_blocks: f64,
+}
+
+/// Chooses layouts: from what is cheaper for each layer by itself, layer by layer the other way while that makes
+/// the whole cheaper; or all in blocks, if that does not.
+pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Layouts {
+    let alone: Vec<bool> =
         layers.iter().map(|layer| layer.planes.is_some_and(|cycles| cycles < layer.blocks)).collect();
+    let blocks = vec![false; layers.len()];
+    let in_blocks = total(layers, values, &blocks);
+    let planes = improve(layers, values, alone);
+    let cycles = total(layers, values, &planes);
+    if cycles < in_blocks || in_blocks.is_infinite() {
+        Layouts { planes, cycles, in_blocks }
+    } else {
+        Layouts { planes: blocks, cycles: in_blocks, in_blocks }
+    }
+}
+
+/// Cycles of all layers and conversions.
+fn total(layers: &[Layer], values: &[Value], planes: &[bool]) -> f64 {
+    let layer = |(layer, planes): (&Layer, &bool)| layer.cycles(*planes);
+    layers.iter().zip(planes).map(layer).sum::<f64>() + values.iter().map(|value| value.conversion(planes)).sum::<f64>()
+}
+
+/// Lets layers go the other way, one by one, while that makes the whole cheaper.
+fn improve(layers: &[Layer], values: &[Value], mut planes: Vec<bool>) -> Vec<bool> {
     let mut touching: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
     for (i, value) in values.iter().enumerate() {
         let readers = value.readers.iter().map(|reader| reader.layer);
@@ -150,8 +200,8 @@ pub(super) fn choose(layers: &[Layer], values: &[Value]) -> Vec<bool> {
         }
     }
     let cost = |planes: &[bool], layer: usize| {
-        let own = if planes[layer] { layers[layer].planes.unwrap_or(f64::INFINITY) } else { layers[layer].blocks };
-        own + touching[layer].iter().map(|&value| values[value].conversion(planes)).sum::<f64>()
+        layers[layer].cycles(planes[layer])
+            + touching[layer].iter().map(|&value| values[value].conversion(planes)).sum::<f64>()
     };
     for _ in 0..PASSES {
         let mut changed = false;
@@ -190,7 +240,7 @@ mod tests {
 
     fn chain(layers: &[Layer], cycles: f64) -> Vec<bool> {
         let value = |i| Value { producer: i, readers: vec![Reader { layer: i + 1, split: false }], cycles };
-        choose(layers, &(0..layers.len() - 1).map(value).collect::<Vec<Value>>())
+        choose(layers, &(0..layers.len() - 1).map(value).collect::<Vec<Value>>()).planes
     }
 
     #[test]
@@ -209,10 +259,10 @@ mod tests {
         let layers = [layer(9.0, 9.5), layer(9.0, 7.0), layer(9.0, 7.0)];
         let readers = [1, 2].map(|layer| Reader { layer, split: false });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
-        assert_eq!(choose(&layers, &[value]), [true, true, true]);
+        assert_eq!(choose(&layers, &[value]).planes, [true, true, true]);
         let readers = [1, 2].map(|layer| Reader { layer, split: true });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
-        assert_eq!(choose(&layers, &[value]), [false, true, true]);
+        assert_eq!(choose(&layers, &[value]).planes, [false, true, true]);
     }
 
     #[test]
@@ -221,7 +271,7 @@ mod tests {
             let (rows, channels) = (64, 64);
             let cycles = |nonzeros| {
                 let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
-                product.cycles().min(product.unrolled_cycles())
+                cheapest(&product.candidates(Vectors::Avx512)).expect("a product can be computed").cycles
             };
             let weights = rows * channels * taps;
             let dense = (vectors * channels * taps * rows) as f64 * DENSE;

@@ -9,6 +9,7 @@ use optc_ir::{Constant, Encoding, ExecError, Packed, QuantParams, ValueId};
 use super::Planner;
 use super::choose;
 use super::conv::Window;
+use crate::choice::{Algorithm, Candidate, Selection};
 use crate::memory::Memory;
 use crate::pack::{Layout, Packing};
 use crate::plan::Arg;
@@ -67,29 +68,22 @@ impl Coded {
 }
 
 impl Planner<'_> {
-    /// The constant matrix of `k` rows and `n` outputs as codes, if it has few values and a product of `m` rows is
-    /// faster so than by dense weights; and the cycles of whichever is faster. `axis` is that of outputs.
-    pub(super) fn coded_matrix(&self, w: ValueId, axis: usize, [m, n, k]: [usize; 3]) -> (Option<Coded>, f64) {
+    /// The constant matrix of `k` rows and `n` outputs as codes, if it has few values, and what its product with `m`
+    /// rows costs. `axis` is that of outputs.
+    pub(super) fn coded_matrix(&self, w: ValueId, axis: usize, [m, n, k]: [usize; 3]) -> Option<(Coded, Candidate)> {
         let vectors = n.div_ceil(LANES);
-        let dense = ((m * k * vectors) as f64 * choose::DENSE).max(choose::reading(k * n * 4));
-        let many = k * n >= SMALL;
-        let coded = many.then(|| self.few_values(w, axis)).flatten().map(|values| {
-            let coded = Coded::new(values);
-            let code = coded.code;
-            let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
-            (coded, cycles)
-        });
-        match coded {
-            Some((coded, cycles)) if cycles < dense => (Some(coded), cycles),
-            _ => (None, dense),
-        }
+        let coded = Coded::new((k * n >= SMALL).then(|| self.few_values(w, axis)).flatten()?);
+        let code = coded.code;
+        let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
+        Some((coded, Candidate { algorithm: Algorithm::Codes, cycles }))
     }
 
     /// The constant weights of a convolution as codes, if they have few values and it is faster so. Groups must fill
     /// blocks of channels.
     pub(super) fn coded_convolution(&self, w: ValueId, groups: usize, window: &Window) -> Option<Coded> {
         let [channels, outputs] = window.channels.map(|channels| channels / groups);
-        if groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
+        let is_dense = *self.selection == Selection::Always(Algorithm::Dense);
+        if is_dense || groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
             return None;
         }
         let [images, _, rows, columns] = window.output();

@@ -125,7 +125,14 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse_convolution(chain, conv, &window).is_some() || self.sign_convolution(chain, conv).is_some() {
+        if let Some(&algorithm) = self.sparse.get(&node) {
+            let planned = self.sparse_convolution(chain, conv, &window, algorithm).is_some();
+            self.choices.planned(node, planned);
+            if planned {
+                return Some(());
+            }
+        }
+        if self.sign_convolution(chain, conv).is_some() {
             return Some(());
         }
         let per_group = [weights[1], weights[0] / conv.group];

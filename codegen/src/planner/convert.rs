@@ -4,7 +4,7 @@ use optc_ir::{NodeId, Op};
 
 use super::Planner;
 use crate::convert::{Convert, converts};
-use crate::plan::{Home, Step, StepKind};
+use crate::plan::{Home, StepKind};
 
 impl Planner<'_> {
     /// A cast to `f32` of what lies outside the arena.
@@ -22,7 +22,7 @@ impl Planner<'_> {
         }
         let to = self.place_plain(node.into(), &shape).buffer;
         let kind = StepKind::Convert(Convert { from, to });
-        self.plan.steps.push(Step { node: graph.name(node).to_owned(), kind });
+        self.step(node, kind);
         Some(())
     }
 }

@@ -6,7 +6,7 @@ use optc_ir::{DType, NodeId, Op, ValueId};
 
 use super::Planner;
 use crate::gather::{Extents, Gather};
-use crate::plan::{Arg, Home, Step, StepKind};
+use crate::plan::{Arg, Home, StepKind};
 
 /// Classes beyond which a table of one-hot vectors would be too large.
 const MAX_DEPTH: usize = 1024;
@@ -45,7 +45,7 @@ impl Planner<'_> {
             beyond: None,
         };
         let kind = StepKind::Gather(Gather { from, indices, to, extents });
-        self.plan.steps.push(Step { node: graph.name(node).to_owned(), kind });
+        self.step(node, kind);
         Some(())
     }
 
@@ -70,7 +70,7 @@ impl Planner<'_> {
         let to = self.place_plain(node.into(), &result).buffer;
         let extents = Extents { outer: 1, axis: depth, inner: depth, beyond: Some(depth) };
         let kind = StepKind::Gather(Gather { from, indices: Home::Slot(slot), to, extents });
-        self.plan.steps.push(Step { node: graph.name(node).to_owned(), kind });
+        self.step(node, kind);
         Some(())
     }
 

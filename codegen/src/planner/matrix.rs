@@ -7,6 +7,7 @@ use super::Planner;
 use super::chain::{Beside, Chain};
 use super::sparse_matrix::SparseMatrix;
 use super::values::{Steps as ValueSteps, WeightBox};
+use crate::choice::Algorithm;
 use crate::layout::{Layout, permuted, plain_strides, reshaped};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
@@ -99,22 +100,41 @@ impl Planner<'_> {
         }
         let k = weights[usize::from(right.transposed)];
         let m = input.iter().product::<usize>() / k;
-        let (coded, dense) = self.coded_matrix(w, usize::from(!right.transposed), [m, n, k]);
-        let signs = self.sign_weights_of_matrix(chain, usize::from(!right.transposed), [m, n, k], dense);
-        if !left.transposed && signs.is_none() {
-            let Right { transposed, factor } = right;
-            let layer = SparseMatrix { shape: [m, n, k], transposed, factor, bias, act, dense };
-            if self.sparse_matrix(chain, &layer).is_some() {
-                return Some(());
+        let Right { transposed, factor } = right;
+        let (mut coded, mut signs) = (None, None);
+        if !left.transposed && graph.constant(w).is_some() {
+            let axis = usize::from(!transposed);
+            let mut others = Vec::new();
+            if let Some((found, candidate)) = self.coded_matrix(w, axis, [m, n, k]) {
+                coded = Some(found);
+                others.push(candidate);
             }
+            if let Some((found, candidate)) = self.sign_matrix(node, axis, [m, n, k]).filter(|_| factor > 0.0) {
+                signs = Some(found);
+                others.push(candidate);
+            }
+            let (algorithm, nonzeros) =
+                self.matrix_algorithm(node, w, [m, n, k], others).unwrap_or((Algorithm::Dense, k * n));
+            if matches!(algorithm, Algorithm::Spmm | Algorithm::SpmmUnrolled) {
+                let layer = SparseMatrix { shape: [m, n, k], transposed, factor, bias, act };
+                let planned = self.sparse_product(chain, &layer, (algorithm, nonzeros)).is_some();
+                self.choices.planned(node, planned);
+                if planned {
+                    return Some(());
+                }
+            }
+            coded = coded.filter(|_| algorithm == Algorithm::Codes);
+            signs = signs.filter(|_| algorithm == Algorithm::Signs);
         }
-        let (mut arg, rows) = if left.transposed {
+        let (mut arg, mut rows) = if left.transposed {
             let (arg, strides) = self.strided(node, x)?;
             (arg, permuted(&strides, &[1, 0]))
         } else {
             self.matrix_rows(node, x, [m, k])?
         };
-        let signs = signs.filter(|_| rows[1] == 4 && right.factor > 0.0);
+        if signs.is_some() && rows[1] != 4 {
+            (arg, rows) = (self.plain(node, x)?, plain_strides(&[m, k]));
+        }
         let constant = graph.constant(w).is_some();
         if !constant && right.factor != 1.0 && bias.is_some() {
             return None;

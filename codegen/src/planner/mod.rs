@@ -27,6 +27,7 @@ mod planar;
 mod recurrent;
 mod resize;
 mod rows;
+mod select;
 mod signs;
 mod sparse;
 mod sparse_matrix;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident, Tensor, ValueId};
 
+use crate::choice::{Algorithm, Choice, Modelled, Selection};
 use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
@@ -47,12 +49,14 @@ use crate::target::Target;
 use crate::work::Work;
 use chain::Chain;
 use mask::Masked;
+use select::Choices;
 
 /// A plan under construction.
 pub(crate) struct Planner<'g> {
     /// The graph, all inputs of known shape.
     graph: &'g Graph,
     target: Target,
+    selection: &'g Selection,
     plan: Plan,
     packings: Vec<Packing>,
     /// Constants the interpreter reads.
@@ -67,8 +71,8 @@ pub(crate) struct Planner<'g> {
     packed_values: HashMap<(ValueId, String), usize>,
     /// Borders that the readers of a value need.
     borders: HashMap<ValueId, [usize; 4]>,
-    /// Convolutions that are computed as sparse products, and how many of their weights are not zero.
-    sparse: HashMap<NodeId, usize>,
+    /// Convolutions that are computed as sparse products, and how.
+    sparse: HashMap<NodeId, Algorithm>,
     /// Elements from one row to the next of planes of these extents, where there are gaps.
     pitches: HashMap<[usize; 2], usize>,
     /// Borders that those readers of a value need that read it in planes.
@@ -81,6 +85,12 @@ pub(crate) struct Planner<'g> {
     masks: HashMap<NodeId, Masked>,
     /// The residents that results take the places of.
     replaces: HashMap<ValueId, ValueId>,
+    /// What computes layers of compressed weights.
+    choices: Choices,
+    /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
+    cold_code: bool,
+    /// The first node of the chain that is being planned.
+    layer: Option<NodeId>,
 }
 
 /// A plan without its constants, and what they are made of. It does not need the graph any more.
@@ -96,6 +106,11 @@ impl Planned {
         &self.plan.works
     }
 
+    /// Takes the choices made.
+    pub(crate) fn choices(self) -> (Vec<Choice>, Modelled) {
+        (self.plan.choices, self.plan.modelled)
+    }
+
     /// The whole plan, sharing what other plans have packed.
     ///
     /// # Errors
@@ -107,12 +122,18 @@ impl Planned {
 }
 
 /// Plans a graph whose input shapes are known. Some inputs stay from run to run, and results take their places.
-pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Result<Planned, ExecError> {
+pub(crate) fn plan(
+    graph: &Graph,
+    target: &Target,
+    selection: &Selection,
+    residents: &[Resident],
+) -> Result<Planned, ExecError> {
     let folded = fold::fold(graph)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
         graph,
         target: *target,
+        selection,
         plan: Plan::default(),
         packings: Vec::new(),
         constants: Vec::new(),
@@ -128,6 +149,9 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         absorbed: HashMap::new(),
         masks: HashMap::new(),
         replaces: HashMap::new(),
+        choices: Choices::default(),
+        cold_code: false,
+        layer: None,
     };
     let results = graph.results();
     for resident in residents {
@@ -150,7 +174,8 @@ pub(crate) fn plan(graph: &Graph, target: &Target, residents: &[Resident]) -> Re
         let home = planner.home(value);
         planner.plan.results.push(home);
     }
-    let Planner { mut plan, packings, constants, .. } = planner;
+    let Planner { mut plan, packings, constants, choices, .. } = planner;
+    (plan.choices, plan.modelled) = choices.finish(graph);
     plan.carry(residents);
     plan.assign_offsets();
     Ok(Planned { plan, packings, constants })
@@ -189,7 +214,10 @@ impl Planner<'_> {
             return Ok(());
         }
         if let Some(chain) = self.chains.remove(&node) {
-            if self.chain(&chain).is_none() {
+            self.layer = Some(chain.start);
+            let planned = self.chain(&chain);
+            self.layer = None;
+            if planned.is_none() {
                 // Without a kernel for its beginning the rest is worth no chain either.
                 for node in chain.nodes() {
                     self.single(node)?;
@@ -232,7 +260,7 @@ impl Planner<'_> {
         let operands = operands.into_iter().map(|v| v.map(|v| self.home(v))).collect();
         let results = (0..self.graph.result_count(node)).map(|i| self.new_home(node.result(i))).collect();
         let kind = StepKind::Interp { op: self.graph.op(node).clone(), operands, results };
-        self.plan.steps.push(Step { node: self.graph.name(node).to_owned(), kind });
+        self.step(node, kind);
     }
 
     /// Appends a kernel step.
@@ -242,10 +270,14 @@ impl Planner<'_> {
             self.plan.works.push(work);
             self.plan.works.len() - 1
         });
-        let node = self.graph.name(node).to_owned();
-        self.plan
-            .steps
-            .push(Step { node, kind: StepKind::Kernel { work: index, args, overlaps_next: false, in_place: None } });
+        self.step(node, StepKind::Kernel { work: index, args, overlaps_next: false, in_place: None });
+    }
+
+    /// Appends a step.
+    fn step(&mut self, node: NodeId, kind: StepKind) {
+        let name = |node| self.graph.name(node).to_owned();
+        let step = Step { node: name(node), layer: name(self.layer.unwrap_or(node)), kind };
+        self.plan.steps.push(step);
     }
 
     /// Lets the result of the last step, argument `to`, take the place of argument `from`, if there is one.

@@ -9,6 +9,7 @@ use super::choose;
 use super::coded::FewValues;
 use super::conv::Window;
 use super::matrix::Product;
+use crate::choice::{Algorithm, Candidate, Selection};
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Signs, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Strides};
@@ -38,17 +39,15 @@ impl Planner<'_> {
         self.is_signs(x).then(|| self.few_values(w, axis)).flatten().filter(FewValues::are_signs)
     }
 
-    /// A matrix product of signs; `axis` of the weights is that of outputs. `None` if dense weights are faster.
-    pub(super) fn sign_weights_of_matrix(
+    /// The weights of a matrix product of signs, and what it costs; `axis` of the weights is that of outputs.
+    pub(super) fn sign_matrix(
         &self,
-        chain: &Chain,
+        node: NodeId,
         axis: usize,
         [m, n, k]: [usize; 3],
-        dense: f64,
-    ) -> Option<FewValues> {
-        let vectors = n.div_ceil(LANES);
-        let cycles = Signs::cycles(m, vectors, k).max(choose::reading(n * k / 8)) + packing(m * k);
-        self.sign_weights(chain.start, axis).filter(|_| cycles < dense)
+    ) -> Option<(FewValues, Candidate)> {
+        let cycles = Signs::cycles(m, n.div_ceil(LANES), k).max(choose::reading(n * k / 8)) + packing(m * k);
+        Some((self.sign_weights(node, axis)?, Candidate { algorithm: Algorithm::Signs, cycles }))
     }
 
     /// The kernel of a matrix product of signs: the packed rows, and the packed weights, of which `bit` is told where
@@ -96,9 +95,14 @@ impl Planner<'_> {
         Some((contract, Arg::Buffer(buffer, 0), packed))
     }
 
-    /// The window and weights of a convolution of signs.
-    pub(super) fn sign_convolution_weights(&self, node: NodeId, conv: &Conv) -> Option<(Window, FewValues)> {
-        if conv.group != 1 {
+    /// The window and weights of a convolution of signs, and what it costs as such and with dense weights; `None` if
+    /// that is less.
+    pub(super) fn sign_convolution_weights(
+        &self,
+        node: NodeId,
+        conv: &Conv,
+    ) -> Option<(Window, FewValues, [Candidate; 2])> {
+        if conv.group != 1 || *self.selection == Selection::Always(Algorithm::Dense) {
             return None;
         }
         let window = self.conv_window(node, conv)?;
@@ -110,14 +114,17 @@ impl Planner<'_> {
         // Words are not filled by few channels.
         let weights = window.channels[0].next_multiple_of(WORD) * window.taps();
         let cycles = Signs::cycles(points, vectors, weights) + packing(pixels);
-        (cycles < dense).then(|| self.sign_weights(node, 0)).flatten().map(|values| (window, values))
+        let values = (cycles < dense).then(|| self.sign_weights(node, 0)).flatten()?;
+        let dense = Candidate { algorithm: Algorithm::Dense, cycles: dense };
+        Some((window, values, [Candidate { algorithm: Algorithm::Signs, cycles }, dense]))
     }
 
     /// A convolution of signs, and the functions that follow it.
     pub(super) fn sign_convolution(&mut self, chain: &Chain, conv: &Conv) -> Option<()> {
         let node = chain.start;
-        let (window, values) = self.sign_convolution_weights(node, conv)?;
+        let (window, values, candidates) = self.sign_convolution_weights(node, conv)?;
         let w = self.graph.operand(node, 1)?;
+        let constant = self.graph.constant(w)?;
         let (epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
         let channels = window.channels[0];
         let (x_arg, steps) = self.sign_image(node, &window)?;
@@ -161,6 +168,7 @@ impl Planner<'_> {
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
         self.kernel(chain.end, contract, args);
+        self.choose(node, (constant, constant.nonzeros()), candidates.to_vec(), Algorithm::Signs);
         Some(())
     }
 

@@ -8,9 +8,10 @@ use optc_ir::{DType, NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
-use super::choose::{self, Layer, Product, Reader, Value};
+use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
 use super::planar::Reading;
+use crate::choice::{Algorithm, Candidate, Modelled, Selection};
 use crate::layout::Planar;
 use crate::plan::Arg;
 use crate::tile::schedule::segment_runs;
@@ -22,8 +23,14 @@ use crate::work::Work;
 /// Parts that each thread's share of the work has, so that one that is late holds up little.
 const SHARES: usize = 4;
 
-/// Registers of targets for which the pattern of weights goes into the code.
-const MANY_REGISTERS: usize = 32;
+/// Bytes of x that stay in a processor's own caches while rows are computed of them, beside y and code.
+const PANEL: usize = 400 << 10;
+
+/// Vectors of positions that are worth fetching the code of all rows for.
+const PANEL_VECTORS: usize = 8;
+
+/// Weights whose code and numbers, some 15 bytes each, stay in a processor's own caches from run to run.
+const CACHED_CODE: usize = 60_000;
 
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
@@ -32,10 +39,11 @@ const ROUNDS: usize = 8;
 type MakeMatrix = Box<dyn Fn(&[f32]) -> Matrix>;
 
 /// A convolution that may be computed as a sparse product.
-struct Candidate {
+struct Convolution {
     node: NodeId,
     window: Window,
     group: usize,
+    weights: ValueId,
     /// Weights that are not zero.
     nonzeros: usize,
     /// Whether most are.
@@ -58,23 +66,44 @@ pub(super) struct Constants {
 impl Planner<'_> {
     /// Chooses the convolutions that are computed as sparse products, and the pitches and borders of planes.
     pub(super) fn find_sparse(&mut self) {
-        let candidate = |node| {
+        let convolution = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
             let window = self.sparse_window(node, conv)?;
             if self.sign_convolution_weights(node, conv).is_some() {
                 return None;
             }
-            let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
-            let (group, nonzeros) = (conv.group, weights.nonzeros());
-            Some(Candidate { node, window, group, nonzeros, sparse: is_sparse(nonzeros, weights.len()) })
+            let weights = self.graph.operand(node, 1)?;
+            let constant = self.graph.constant(weights)?;
+            let (group, nonzeros) = (conv.group, constant.nonzeros());
+            let sparse = is_sparse(nonzeros, constant.len());
+            Some(Convolution { node, window, group, weights, nonzeros, sparse })
         };
-        let candidates: Vec<Candidate> = self.graph.topo_order().into_iter().filter_map(candidate).collect();
-        // Beside sparse layers others may gain from planes; without any, nothing changes.
-        if !candidates.iter().any(|candidate| candidate.sparse) {
-            return;
+        let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
+        let weights: usize = self.graph.topo_order().into_iter().filter_map(|node| self.sparse_weights(node)).sum();
+        self.cold_code = weights > CACHED_CODE;
+        // Beside sparse layers others may gain from planes.
+        let planes = convolutions.iter().any(|convolution| convolution.sparse);
+        let candidates: Vec<Vec<Candidate>> =
+            convolutions.iter().map(|convolution| self.conv_candidates(convolution, planes)).collect();
+        let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
+        self.choices.convolutions = modelled;
+        for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
+            if chosen != Algorithm::Dense {
+                self.sparse.insert(convolution.node, chosen);
+            }
+            if let Some(weights) = self.graph.constant(convolution.weights) {
+                self.choose(convolution.node, (weights, convolution.nonzeros), candidates, chosen);
+            }
         }
-        self.choose_sparse(&candidates);
-        self.agree_on_pitches(&candidates);
+        self.agree_on_pitches(&convolutions);
+    }
+
+    /// Weights of a layer that are not zero, if most are.
+    fn sparse_weights(&self, node: NodeId) -> Option<usize> {
+        let layer = matches!(self.graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
+        let weights = self.graph.constant_operand(node, 1).filter(|_| layer)?;
+        let nonzeros = weights.nonzeros();
+        is_sparse(nonzeros, weights.len()).then_some(nonzeros)
     }
 
     /// The window of a convolution that a sparse product can compute: of constant weights and bias.
@@ -84,15 +113,22 @@ impl Planner<'_> {
         constants.all(is_constant).then(|| self.conv_window(node, conv)).flatten()
     }
 
-    /// Decides for each candidate, by what it costs in blocks and in planes and what conversions cost.
-    fn choose_sparse(&mut self, candidates: &[Candidate]) {
+    /// What computes each convolution, by what candidates and conversions cost; and what all of it costs.
+    fn choose_sparse(&self, convolutions: &[Convolution], candidates: &[Vec<Candidate>]) -> (Vec<Algorithm>, Modelled) {
+        let in_planes = |candidates: &[Candidate]| {
+            cheapest(candidates.iter().filter(|candidate| candidate.algorithm != Algorithm::Dense))
+        };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
         // The layer that computes each value.
         let mut index = HashMap::new();
-        for candidate in candidates {
-            index.insert(self.end_of(candidate.node), layers.len());
-            layers.push(self.sparse_layer(candidate));
+        for (convolution, candidates) in convolutions.iter().zip(candidates) {
+            index.insert(self.end_of(convolution.node), layers.len());
+            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            layers.push(Layer {
+                blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: in_planes(candidates).map(|candidate| candidate.cycles),
+            });
         }
         let others = layers.len();
         let mut values: Vec<Value> = Vec::new();
@@ -107,7 +143,7 @@ impl Planner<'_> {
                 let chain = self.absorbed.get(&user).copied().unwrap_or(user);
                 match index.get(&chain) {
                     Some(&layer) => {
-                        let Candidate { node: start, window, .. } = &candidates[layer];
+                        let Convolution { node: start, window, .. } = &convolutions[layer];
                         let split = user == *start && slot == 0 && !window.reading().is_whole();
                         readers.push(Reader { layer, split });
                     }
@@ -120,23 +156,25 @@ impl Planner<'_> {
             }
             values.push(Value { producer, readers, cycles: conversion(shape.iter().product()) });
         }
-        for &Candidate { node, .. } in candidates {
+        // What is measured of a layer includes conversions of what never lies in planes.
+        let measured = matches!(self.selection, Selection::Measured(_));
+        for &Convolution { node, .. } in convolutions {
             let Some(x) = graph.operand(node, 0) else { continue };
             if !index.contains_key(&self.absorbed.get(&x.node).copied().unwrap_or(x.node))
                 && !matches!(graph.op(x.node), Op::Input(_))
             {
                 layers.push(Layer::IN_BLOCKS);
-                let elements = self.f32_shape(x).map_or(0, |shape| shape.iter().product());
+                let elements = self.f32_shape(x).filter(|_| !measured).map_or(0, |shape| shape.iter().product());
                 let readers = vec![Reader { layer: index[&self.end_of(node)], split: false }];
                 values.push(Value { producer: layers.len() - 1, readers, cycles: conversion(elements) });
             }
         }
         let chosen = choose::choose(&layers, &values);
-        for (candidate, planes) in candidates.iter().zip(&chosen[..others]) {
-            if *planes {
-                self.sparse.insert(candidate.node, candidate.nonzeros);
-            }
-        }
+        let algorithm = |(candidates, &planes): (&Vec<Candidate>, &bool)| {
+            in_planes(candidates).filter(|_| planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
+        };
+        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks };
+        (candidates.iter().zip(&chosen.planes[..others]).map(algorithm).collect(), modelled)
     }
 
     /// Where the chain ends that a layer begins.
@@ -145,8 +183,9 @@ impl Planner<'_> {
         chain.filter(|chain| chain.start == node).map_or(node, |chain| chain.end)
     }
 
-    /// What a layer costs.
-    fn sparse_layer(&self, &Candidate { ref window, group, nonzeros, .. }: &Candidate) -> Layer {
+    /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
+    fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
+        let &Convolution { node, ref window, group, nonzeros, sparse, .. } = convolution;
         let reading = window.reading();
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
@@ -163,10 +202,11 @@ impl Planner<'_> {
         } else {
             conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
         };
-        let cycles = self.spmm_cycles(&product);
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
-        let blocks = (dense as f64 * choose::DENSE).max(weights);
-        Layer { blocks, planes: Some(cycles + split) }
+        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
+        self.admitted(node, sparse, candidates)
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.
@@ -180,11 +220,12 @@ impl Planner<'_> {
 
     /// Sets the pitch of planes of each extents, and the borders of values in planes. Planes that a convolution
     /// reads pixel by pixel have the pitch of those it writes.
-    fn agree_on_pitches(&mut self, candidates: &[Candidate]) {
-        let chosen: Vec<_> = candidates.iter().filter(|candidate| self.sparse.contains_key(&candidate.node)).collect();
+    fn agree_on_pitches(&mut self, convolutions: &[Convolution]) {
+        let is_chosen = |convolution: &&Convolution| self.sparse.contains_key(&convolution.node);
+        let chosen: Vec<_> = convolutions.iter().filter(is_chosen).collect();
         for _ in 0..ROUNDS {
             let mut changed = false;
-            for Candidate { window, .. } in &chosen {
+            for Convolution { window, .. } in &chosen {
                 let reading = window.reading();
                 let out = [window.axes[0].out, window.axes[1].out];
                 let pitch = self.pitch(out).max(reading.extents[1] + reading.gap());
@@ -205,7 +246,7 @@ impl Planner<'_> {
                 break;
             }
         }
-        for Candidate { node, window, .. } in chosen {
+        for Convolution { node, window, .. } in chosen {
             let reading = window.reading();
             let Some(x) = self.graph.operand(*node, 0).filter(|_| reading.is_whole()) else { continue };
             let border = self.planar_borders.entry(x).or_default();
@@ -214,9 +255,14 @@ impl Planner<'_> {
     }
 
     /// A convolution as a sparse product, and the functions that follow it.
-    pub(super) fn sparse_convolution(&mut self, chain: &Chain, conv: &Conv, window: &Window) -> Option<()> {
+    pub(super) fn sparse_convolution(
+        &mut self,
+        chain: &Chain,
+        conv: &Conv,
+        window: &Window,
+        algorithm: Algorithm,
+    ) -> Option<()> {
         let node = chain.start;
-        let nonzeros = *self.sparse.get(&node)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let reading = window.reading();
         let out = window.output();
@@ -249,14 +295,14 @@ impl Planner<'_> {
             Some(bias) => self.f32_constant(bias)?.as_f32()?.to_vec(),
             None => vec![0.0; out[1]],
         };
-        let product = self.product(window, &reading, (conv.group, nonzeros));
+        let nonzeros = self.graph.constant(w)?.nonzeros();
         let (outputs, per_group) = (out[1], out[1] / conv.group);
         // Weights of a row, for the channels of its group.
         let own = window.channels[0] / conv.group * window.taps();
         let matrix = move |weights: &[f32]| Matrix::new(outputs, |o| (o / per_group * own, &weights[o * own..][..own]));
         let matrix = Box::new(matrix);
         let (masked, constants) = (planes.masked, Constants { weights: w, matrix, offsets, bias, channels: numbers });
-        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let (work, packed) = self.spmm_kernel(chain, planes, (algorithm, nonzeros), constants)?;
         let mut args = vec![Arg::Buffer(buffer, image.start()), packed, Arg::Buffer(place.buffer, y.start())];
         if masked {
             args.push(Arg::Constant(self.pack(&y.mask()), 0));
@@ -275,19 +321,23 @@ impl Planner<'_> {
         &mut self,
         chain: &Chain,
         planes: Planes,
-        product: &Product,
+        (algorithm, nonzeros): (Algorithm, usize),
         constants: Constants,
     ) -> Option<(Work, Arg)> {
         let Constants { weights: w, matrix, offsets, bias, channels } = constants;
         let vectors = self.target.vectors;
         let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
-        if self.is_unrolled(product) {
+        if algorithm == Algorithm::SpmmUnrolled {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
             let group = Unrolled::group(&planes, vectors);
-            let units = planes.images * planes.rows.div_ceil(group);
-            let chunks = equal_parts(planes.vectors, shares.div_ceil(units));
+            let (chunks, panel) =
+                pattern.span().and_then(|bytes| panels(&planes, bytes, shares)).unwrap_or_else(|| {
+                    let units = planes.images * planes.rows.div_ceil(group);
+                    (equal_parts(planes.vectors, shares.div_ceil(units)), None)
+                });
             let how = format!("unrolled {:?} {group}", chain.end);
-            let unrolled = Unrolled { planes, pattern, group, chunks };
+            let cold = self.cold_code;
+            let unrolled = Unrolled { planes, pattern, group, chunks, panel, cold };
             let packing = unrolled.clone();
             let packed = self.packed(w, how, move |weights| {
                 packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])
@@ -297,7 +347,7 @@ impl Planner<'_> {
         let chunk = Spmm::chunk(&planes, vectors);
         let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
         let spmm = Spmm {
-            nonzeros: product.nonzeros,
+            nonzeros,
             offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
             segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
             chunk,
@@ -311,16 +361,6 @@ impl Planner<'_> {
             packing.pack(&matrix(weights), &offsets, |row| bias[row], |operand, row| channels[operand][row])
         })?;
         Some((spmm.into(), packed))
-    }
-
-    /// Whether the pattern of weights goes into the code.
-    fn is_unrolled(&self, product: &Product) -> bool {
-        self.target.vectors.registers() >= MANY_REGISTERS && product.is_better_unrolled()
-    }
-
-    /// Cycles of a product by the kernel that is chosen for it.
-    pub(super) fn spmm_cycles(&self, product: &Product) -> f64 {
-        if self.is_unrolled(product) { product.unrolled_cycles() } else { product.cycles() }
     }
 
     /// What is done with the sums of a chain, but for where everything lies; the numbers of operands that have
@@ -385,6 +425,21 @@ fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32
 /// Whether at most half of so many weights are not zero.
 pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
     nonzeros * 2 <= weights
+}
+
+/// Parts of the positions and images of panels, if x, of which an image reads so many bytes, is to be cut into panels;
+/// there are at least so many of them.
+fn panels(planes: &Planes, bytes: usize, least: usize) -> Option<(usize, Option<usize>)> {
+    let divisors = |n: usize| (1..=n).filter(move |&parts| n.is_multiple_of(parts));
+    let parts = || divisors(planes.vectors).filter(|parts| *parts == 1 || planes.vectors / parts >= PANEL_VECTORS);
+    let fitting = parts().find(|parts| bytes / parts <= PANEL).or_else(|| parts().next_back())?;
+    let images = if fitting > 1 { 1 } else { divisors(planes.images).rfind(|n| n * bytes <= PANEL).unwrap_or(1) };
+    let panels = planes.images / images * fitting;
+    if panels == 1 || panels >= least {
+        return (panels > 1).then_some((fitting, Some(images)));
+    }
+    // Threads want more panels than caches do.
+    parts().find(|parts| planes.images * parts >= least).map(|parts| (parts, Some(1)))
 }
 
 /// The least number of equal parts of a whole, at least so many if it can be divided so.

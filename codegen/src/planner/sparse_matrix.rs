@@ -8,8 +8,10 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
-use super::choose::Product;
+use super::choose::{self, Product};
+use super::select::is_compressed;
 use super::sparse::{Constants, conversion, is_sparse};
+use crate::choice::{Algorithm, Candidate};
 use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
@@ -27,24 +29,48 @@ pub(super) struct SparseMatrix {
     /// The bias and what it is multiplied by.
     pub(super) bias: Option<(ValueId, f32)>,
     pub(super) act: Act,
-    /// Cycles of the fastest kernel that multiplies by zeros too.
-    pub(super) dense: f64,
 }
 
 impl Planner<'_> {
-    /// A layer by constants that are mostly zero, and the functions that follow it; `None` if another kernel is
-    /// faster.
-    pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
+    /// What computes a layer by constants; others than sparse and dense products, with what they cost, are given.
+    pub(super) fn matrix_algorithm(
+        &mut self,
+        node: NodeId,
+        w: ValueId,
+        [m, n, k]: [usize; 3],
+        others: Vec<Candidate>,
+    ) -> Option<(Algorithm, usize)> {
+        let weights = self.graph.constant(w)?;
+        let nonzeros = weights.nonzeros();
+        let compressed = is_compressed(weights, nonzeros) || !others.is_empty();
+        if !compressed {
+            return None;
+        }
+        let vectors = m.div_ceil(LANES);
+        let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
+        let sparse = is_sparse(nonzeros, k * n);
+        let mut candidates = if sparse { product.candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
+        let asked = sparse || !others.is_empty();
+        candidates.extend(others);
+        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: choose::dense_matrix([m, n, k]) });
+        let candidates = self.admitted(node, asked, candidates);
+        let algorithm = candidates.first()?.algorithm;
+        self.choose(node, (weights, nonzeros), candidates, algorithm);
+        Some((algorithm, nonzeros))
+    }
+
+    /// A layer as a sparse product, and the functions that follow it.
+    pub(super) fn sparse_product(
+        &mut self,
+        chain: &Chain,
+        layer: &SparseMatrix,
+        (algorithm, nonzeros): (Algorithm, usize),
+    ) -> Option<()> {
         let (node, graph) = (chain.start, self.graph);
         let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
         let [m, n, k] = layer.shape;
-        let nonzeros = graph.constant(w)?.nonzeros();
         let vectors = m.div_ceil(LANES);
-        let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
-        let cycles = self.spmm_cycles(&product) + conversion(m * k) + conversion(m * n);
-        if !is_sparse(nonzeros, k * n) || cycles >= layer.dense {
-            return None;
-        }
         let output = self.f32_shape(chain.end.into())?;
         let pitch = pitch(m);
         // Kernels find features by numbers of 32 bits.
@@ -86,7 +112,7 @@ impl Planner<'_> {
             Matrix::new(n, |o| (0, &rows[o * k..][..k]))
         };
         let constants = Constants { weights: w, matrix: Box::new(matrix), offsets, bias, channels: numbers };
-        let (work, packed) = self.spmm_kernel(chain, planes, &product, constants)?;
+        let (work, packed) = self.spmm_kernel(chain, planes, (algorithm, nonzeros), constants)?;
         let buffer = self.buffer(n * pitch * 4);
         let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };
         self.put(chain.end.into(), Place { buffer, layout });

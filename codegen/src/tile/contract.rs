@@ -183,11 +183,15 @@ impl Contract {
 
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        let depth = match self.weights {
+        self.images * self.groups * self.outputs * self.rows * self.columns * self.terms()
+    }
+
+    /// Products that are summed for each output.
+    pub(crate) fn terms(&self) -> usize {
+        match self.weights {
             Weights::Signs(signs) => signs.weights,
             _ => self.depth(),
-        };
-        self.images * self.groups * self.outputs * self.rows * self.columns * depth
+        }
     }
 
     /// Blocks that share a tile: full tiles, then what is left.

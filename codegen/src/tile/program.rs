@@ -179,6 +179,10 @@ pub(crate) enum Inst {
     /// `d`, until it sets it again, lies in `span`, bytes from `base` as it is now; whoever packed the number
     /// sees to that.
     Follow { d: P, base: P, at: Mem, span: (i64, i64) },
+    /// Brings the program's own code, and so many bytes after a pointer, near to the processor, all lines at once:
+    /// a program that runs once in a while would wait for one after the other. It has no other effect, and none at
+    /// all where it can't be said.
+    Warm(P, usize),
     /// Runs the body so many times; at least twice.
     Loop(usize, Vec<Inst>),
     /// Runs the body as often as the `u32` at a place says. It moves no pointer but those that were followed.
@@ -477,6 +481,7 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
             Inst::CountOnes(d, a) => writeln!(f, "{d} = ones {a}")?,
             Inst::StoreBits(m, cmp, a) => writeln!(f, "bits {m} = {} {a}, 0", word(cmp))?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
+            Inst::Warm(p, n) => writeln!(f, "warm code and {n} bytes of p{}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,
             Inst::Loop(n, body) => {
                 writeln!(f, "{n} times")?;

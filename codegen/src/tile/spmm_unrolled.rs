@@ -6,6 +6,12 @@
 //! which lie in the order of their use. So a load of x serves several products, which a stream of places can't
 //! say: registers have their numbers in the code.
 //!
+//! x may be more than the caches keep: then positions or images are taken together in panels that they do keep, and
+//! all rows are computed of one panel before the next.
+//!
+//! Code that has left the caches since the last run is brought near before it runs, all lines at once: a processor
+//! fetches ahead too little of a straight line.
+//!
 //! Long lines are cut into blocks of k that stay in the nearest cache of instructions while the positions go by;
 //! sums wait in y.
 //!
@@ -15,7 +21,7 @@ use std::sync::Arc;
 
 use optc_ir::ExecError;
 
-use super::program::{Mem, P, Program, Src, Writer};
+use super::program::{Inst, Mem, P, Program, Src, Writer};
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, segments, signed};
 use super::spmm::{Beside, MASK, Matrix, Operand, Planes, X, Y};
 use crate::memory::Memory;
@@ -58,6 +64,12 @@ impl Pattern {
     /// Weights.
     pub(crate) fn nonzeros(&self) -> usize {
         self.columns.len()
+    }
+
+    /// Bytes from the first to the last x of a position.
+    pub(crate) fn span(&self) -> Option<usize> {
+        let (first, last) = (self.offsets.iter().min()?, self.offsets.iter().max()?);
+        usize::try_from(last - first).ok()
     }
 
     /// The products of rows, in order of k, then of rows.
@@ -104,6 +116,11 @@ pub(crate) struct Unrolled {
     pub(crate) group: usize,
     /// Equal parts of the positions, to share out.
     pub(crate) chunks: usize,
+    /// Images of a panel, which divide all: all rows are computed of each panel. Else every group of rows is of all
+    /// images.
+    pub(crate) panel: Option<usize>,
+    /// Whether code and numbers are brought near before each use: between two runs others take their place.
+    pub(crate) cold: bool,
 }
 
 /// What a program does: rows, and some of their products.
@@ -194,25 +211,33 @@ impl Unrolled {
         })
     }
 
-    /// The schedule: groups of rows, images, parts of the positions; blocks of k one after the other in each.
+    /// The schedule: groups of rows, images, parts of the positions; blocks of k one after the other in each. Of
+    /// panels: groups of images, parts of the positions; groups of rows, and their blocks of k, in each.
     pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
         let planes = &self.planes;
         let mut schedule = Schedule::new(planes.pointers());
         let length = planes.vectors / self.chunks;
         let chunk = planes.vector().map(|bytes| bytes * signed(length));
+        let together = self.panel.unwrap_or(1);
+        let mut nests = Vec::new();
         for (first_row, rows, blocks) in self.groups() {
             let call = |block: &Block| {
                 // Patterns differ, so that looking for an equal program is idle.
                 schedule.programs.push(self.program(vectors, first_row, rows, block));
                 let mut at = STAY;
                 at[1] = signed(block.numbers * 4);
-                Nest::Call(schedule.programs.len() - 1).at(at)
+                let images = Axis { count: together, steps: planes.image() };
+                Nest::Call(schedule.programs.len() - 1).at(at).repeated([images])
             };
-            let nest = Nest::Seq(blocks.iter().map(call).collect());
-            let axes =
-                [Axis { count: planes.images, steps: planes.image() }, Axis { count: self.chunks, steps: chunk }];
-            schedule.parts.push(Part::new(axes, STAY, nest));
+            nests.push(Nest::Seq(blocks.iter().map(call).collect()));
         }
+        if self.panel.is_some() {
+            nests = vec![Nest::Seq(nests)];
+        }
+        let images =
+            Axis { count: planes.images / together, steps: planes.image().map(|bytes| bytes * signed(together)) };
+        let axes = [images, Axis { count: self.chunks, steps: chunk }];
+        schedule.parts = nests.into_iter().map(|nest| Part::new(axes, STAY, nest)).collect();
         schedule
     }
 
@@ -221,6 +246,9 @@ impl Unrolled {
         let planes = &self.planes;
         let mut w = Writer::new(planes.pointers(), vectors.registers());
         let sums = w.take_all(rows);
+        if self.cold {
+            w.push(Inst::Warm(W, (block.products.len() + rows * usize::from(block.first)) * 4));
+        }
         let row = |step: i64, i: usize| step * signed(first_row + i);
         let steps: Vec<i64> = planes.operand_planes().map(|(_, plane)| plane.channel).collect();
         w.repeat(planes.vectors / self.chunks, |w| {

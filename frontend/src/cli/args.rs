@@ -138,14 +138,15 @@ pub struct DataArgs {
     /// The class of each sample: integers in an .npy, .npz or idx file
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// Factor on raw data, before mean and std; 1/255 is fine
-    #[arg(long, value_name = "X", default_value = "1")]
-    pub scale: Number,
-    /// Subtracted from scaled data: one number, or one a channel
-    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "0", allow_hyphen_values = true)]
+    /// Factor on raw data, before mean and std; 1/255 is fine. Without any of the three, data are scaled as the
+    /// model says it was trained, or not at all [default: 1]
+    #[arg(long, value_name = "X")]
+    pub scale: Option<Number>,
+    /// Subtracted from scaled data: one number, or one a channel [default: 0]
+    #[arg(long, value_name = "X,…", value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Vec<Number>,
-    /// Divided by: one number, or one a channel
-    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "1")]
+    /// Divided by: one number, or one a channel [default: 1]
+    #[arg(long, value_name = "X,…", value_delimiter = ',')]
     pub std: Vec<Number>,
     /// Take the first samples only
     #[arg(long, value_name = "N")]
@@ -181,6 +182,10 @@ pub struct OptimizeArgs {
     /// Run the graph as it is in the file; otherwise the JIT simplifies it first, as -O fuse does
     #[arg(long)]
     pub no_optimize: bool,
+    /// Measure on this host what computes each layer of compressed weights fastest, for some seconds, instead of
+    /// trusting the cost model. Nothing is written; layers may be computed otherwise the next time
+    #[arg(long)]
+    pub tune: bool,
 }
 
 /// A number, possibly as a fraction: `1/255`.
@@ -418,8 +423,16 @@ pub struct CompareArgs {
 #[command(
     long_about = "Measure how fast a model runs on this host: the least, median and 95th percentile of the \
 time of a run, and the time to load and to compile it. With --profile, for each layer its time, its kernel, and \
-how fast that is beside what this machine reaches in multiply-adds alone, which is measured first.",
-    after_help = "Example:\n  optc bench model.optc --threads 1 --profile\n  optc bench model.onnx --bind N=8 --iters 50 --json"
+how fast that is beside what this machine reaches in multiply-adds alone, which is measured first; then what \
+could compute each layer of compressed weights, in cycles of the cost model, and why it was chosen.\n\n\
+With --baseline, what compression gains, layer by layer: both models run in turns, and layers are paired by the \
+names of their nodes. The baseline is another file with the same inputs, or the word dense: the same model, \
+every layer computed as if its weights were dense. For each layer the least time in both, their ratio, the \
+kernel, the share of weights that are zero, the bits that the kernel reads for a weight (code not counted), and \
+how near the layer comes to what bounds it: multiply-adds by weights that are not zero (fma), or reading its \
+operands from memory (mem).",
+    after_help = "Example:\n  optc bench model.optc --threads 1 --profile\n  optc bench model.onnx --bind N=8 --iters 50 --json\n  \
+optc bench small.optc --baseline model.onnx\n  optc bench small.optc --baseline dense --tune"
 )]
 pub struct BenchArgs {
     /// The model: .onnx, .optc or .ir
@@ -433,6 +446,9 @@ pub struct BenchArgs {
     /// Time each layer
     #[arg(long)]
     pub profile: bool,
+    /// Compare each layer with that of another model, or of this one computed densely
+    #[arg(long, value_name = "MODEL|dense")]
+    pub baseline: Option<PathBuf>,
     /// Inputs, an .npz by names; random ones by default
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,

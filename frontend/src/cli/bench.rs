@@ -7,8 +7,11 @@ use optc_ir::{StepTime, Tensor};
 use serde::Serialize;
 
 use super::args::BenchArgs;
+use super::baseline::{Baseline, Other};
+use super::choices::{self, ChoiceRow, choices_of};
 use super::session::{self, Talk, ms};
-use crate::compiled::{CompileOptions, Compiled};
+use super::tuning;
+use crate::compiled::{BackendKind, CompileOptions, Compiled};
 use crate::data;
 use crate::error::Error;
 use crate::measure::quantile;
@@ -38,6 +41,11 @@ struct Report {
     peak_rss_bytes: Option<u64>,
     #[serde(flatten)]
     profile: Option<Profile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
+    /// What computes each layer of compressed weights; only with a profile or a baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Vec<ChoiceRow>>,
 }
 
 /// Where the time goes.
@@ -68,7 +76,7 @@ struct LayerRow {
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
-    let (model, load) = session::open(&args.model, &args.exec.bind, &talk)?;
+    let (mut model, load) = session::open(&args.model, &args.exec.bind, &talk)?;
     let inputs = match &args.input {
         Some(path) => data::read_inputs(path, &model.graph)?,
         None => session::random_inputs(&model.graph, args.seed, &talk)?,
@@ -78,18 +86,31 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
     }
     let options = session::options(&args.exec, &args.optimize)?;
     let start = Instant::now();
-    let mut compiled = model.compile(&options)?;
-    let compile = start.elapsed();
+    model.prepare(&options)?;
+    let mut compile = start.elapsed();
+    let selection = tuning::select(&options, &model.graph, &inputs, &talk)?;
+    let choices = (args.profile || args.baseline.is_some()) && options.backend == BackendKind::Jit;
+    let choices = choices.then(|| choices_of(&model.graph, &inputs, &options, &selection)).transpose()?;
+    let mut other = match &args.baseline {
+        Some(baseline) => Some(Other::new(baseline, &model.graph, &inputs, &options, (&args.exec, &talk))?),
+        None => None,
+    };
+    let start = Instant::now();
+    let mut compiled = Compiled::new(model.graph, &*options.backend_with(selection))?;
+    compile += start.elapsed();
     let start = Instant::now();
     let mut results = compiled.run_in_order(&inputs)?;
     let first = start.elapsed();
     for _ in 1..args.warmup {
         compiled.run_into(&inputs, &mut results)?;
+        other.as_mut().map_or(Ok(()), Other::warm)?;
     }
     let mut times = runs(args.iters, || {
         let start = Instant::now();
         compiled.run_into(&inputs, &mut results)?;
-        Ok(ms(start.elapsed()))
+        let time = ms(start.elapsed());
+        other.as_mut().map_or(Ok(()), |other| other.run(time))?;
+        Ok(time)
     })?;
     times.sort_by(f64::total_cmp);
     let peak_rss_bytes = session::peak_rss_bytes();
@@ -97,6 +118,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
         true => Some(profile(&mut compiled, &inputs, &times, &options)?),
         false => None,
     };
+    let baseline = other.map(|other| other.compare(&mut compiled, &inputs, &options)).transpose()?;
     let report = Report {
         model: args.model.display().to_string(),
         backend: options.backend().name(),
@@ -111,13 +133,15 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Error> {
         first_ms: ms(first),
         peak_rss_bytes,
         profile,
+        baseline,
+        choices,
     };
     let text = if talk.json { to_json(&report) } else { table(&report, &talk) };
     session::print(text.as_bytes())
 }
 
 /// Runs profiled at most; timing each step of each run adds up.
-const MAX_PROFILED: usize = 20;
+pub(super) const MAX_PROFILED: usize = 20;
 
 /// As many runs as asked for, or as take a second.
 fn runs(iters: Option<usize>, mut run: impl FnMut() -> Result<f64, Error>) -> Result<Vec<f64>, Error> {
@@ -217,6 +241,12 @@ fn table(report: &Report, talk: &Talk) -> String {
         text += "\n";
         text += &table.render();
         text += &format!("\nmodel: {reached:.1} GFLOP/s, {share} of {peak:.1} in multiply-adds alone\n");
+    }
+    if let Some(baseline) = &report.baseline {
+        text += &baseline.table(talk);
+    }
+    if let Some(choices) = report.choices.as_ref().filter(|choices| !choices.is_empty()) {
+        text += &choices::table(choices, talk);
     }
     text
 }

@@ -184,7 +184,7 @@ impl Done {
         let (input, output) = (sizes(&self.before, self.input_bytes), sizes(&after, output_bytes));
         let over = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
         let dense_f32_bytes = 4 * input.params as u64;
-        let constant_bytes = packed.map_or(output.stored_bits / 8, |packed| packed.constant_bytes() as u64);
+        let weight_bytes = packed.map_or(output.stored_bits / 8, |packed| packed.weight_bytes() as u64);
         let passes = report::summarize_passes(&self.run);
         CompileReport {
             model: job.model.display().to_string(),
@@ -194,9 +194,9 @@ impl Done {
             output,
             ratios: Ratios {
                 file: over(input.bytes, output.bytes),
-                weights: over(dense_f32_bytes, constant_bytes),
+                weights: over(dense_f32_bytes, weight_bytes),
                 dense_f32_bytes,
-                constant_bytes,
+                weight_bytes,
             },
             outputs: Vec::new(),
             files,

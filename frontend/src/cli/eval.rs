@@ -1,11 +1,14 @@
 //! `optc eval`: the accuracy of a classifier.
 
+use optc_codegen::Selection;
 use optc_passes::Dataset;
 use serde::Serialize;
 
 use super::args::EvalArgs;
 use super::measure::Runner;
 use super::session::{self, Talk, ms};
+use super::tuning;
+use crate::compiled::CompileOptions;
 use crate::error::Error;
 use crate::report::to_json;
 
@@ -23,9 +26,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Error> {
     let talk = Talk::new(&args.talk);
     let (mut model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
     let options = session::options(&args.exec, &args.optimize)?;
-    if options.optimize {
-        model.simplify(options.seed)?;
-    }
+    let threads = options.threads;
+    model.prepare(&options)?;
     let graph = model.graph;
     let output = match &args.output {
         None => 0,
@@ -40,11 +42,16 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Error> {
     let samples = session::samples(&args.data, &graph, &talk)?
         .ok_or_else(|| Error::Usage("data is needed: --data FILE --labels FILE".to_owned()))?;
     // A batch runs on one thread, so that all of them are busy whatever the kernels do.
-    let backend = session::backend(&args.exec, 1)?;
+    let options = CompileOptions { threads: 1, ..options };
+    let selection = match samples.batches(args.data.batch).first() {
+        Some(batch) => tuning::select(&options, &graph, &samples.padded_batch(batch.clone())?, &talk)?,
+        None => Selection::Modelled,
+    };
+    let backend = options.backend_with(selection);
     let progress = talk.progress(Some(samples.len() as u64));
     let start = std::time::Instant::now();
-    let accuracy = Runner { backend: &*backend, threads: options.threads, batch: args.data.batch, progress }
-        .accuracy(&graph, output, &samples)?;
+    let accuracy =
+        Runner { backend: &*backend, threads, batch: args.data.batch, progress }.accuracy(&graph, output, &samples)?;
     let report = Report {
         model: args.model.display().to_string(),
         top1: accuracy.top1,

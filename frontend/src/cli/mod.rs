@@ -4,7 +4,9 @@
 //! as tables or as JSON.
 
 pub mod args;
+mod baseline;
 mod bench;
+mod choices;
 mod compare;
 mod compile;
 mod eval;
@@ -18,6 +20,7 @@ mod run;
 mod sensitivity;
 mod session;
 pub mod train;
+mod tuning;
 mod unpack;
 mod watch;
 

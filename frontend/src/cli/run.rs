@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::args::RunArgs;
 use super::session::{self, Talk};
+use super::tuning;
+use crate::compiled::Compiled;
 use crate::data;
 use crate::error::Error;
 use crate::files;
@@ -41,13 +43,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Error> {
     {
         return Err(Error::Usage(format!("{}: refusing to overwrite the inputs", output.display())));
     }
-    let (model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
+    let (mut model, _) = session::open(&args.model, &args.exec.bind, &talk)?;
     let inputs = match &args.input {
         Some(path) => data::read_inputs(path, &model.graph)?,
         None => session::random_inputs(&model.graph, args.seed, &talk)?,
     };
     let options = session::options(&args.exec, &args.optimize)?;
-    let mut compiled = model.compile(&options)?;
+    model.prepare(&options)?;
+    let selection = tuning::select(&options, &model.graph, &inputs, &talk)?;
+    let mut compiled = Compiled::new(model.graph, &*options.backend_with(selection))?;
     let results = compiled.run_in_order(&inputs)?;
     let names: Vec<&str> = compiled.signature().results.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(path) = &args.output {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use optc_codegen::{Target, Vectors};
-use optc_ir::{Backend, Graph};
+use optc_ir::{Backend, Graph, Tensor};
 use optc_passes::options::Written;
 use optc_passes::pipeline::{self, Pipeline};
 use optc_passes::registry::PASSES;
 use optc_passes::selector::{Selection, Selector};
 
-use super::args::{Binding, DataArgs, ExecArgs, OptimizeArgs, PipelineArgs, TalkArgs};
-use crate::compiled::{BackendKind, CompileOptions};
+use super::args::{Binding, DataArgs, ExecArgs, Number, OptimizeArgs, PipelineArgs, TalkArgs};
+use crate::compiled::{Algorithms, BackendKind, CompileOptions};
 use crate::data::{self, Samples, Scaling};
 use crate::error::Error;
 use crate::model::Model;
@@ -134,6 +134,7 @@ pub(super) fn options(args: &ExecArgs, optimize: &OptimizeArgs) -> Result<Compil
         threads: threads(args)?,
         target: args.target_cpu,
         optimize: args.backend == BackendKind::Jit && !optimize.no_optimize,
+        algorithms: if optimize.tune { Algorithms::Tuned } else { Algorithms::Modelled },
         ..CompileOptions::default()
     })
 }
@@ -143,7 +144,7 @@ pub(super) fn options(args: &ExecArgs, optimize: &OptimizeArgs) -> Result<Compil
 /// # Errors
 /// As [`options`].
 pub(super) fn backend(args: &ExecArgs, threads: usize) -> Result<Box<dyn Backend>, Error> {
-    let options = options(args, &OptimizeArgs { no_optimize: true })?;
+    let options = options(args, &OptimizeArgs { no_optimize: true, tune: false })?;
     Ok(CompileOptions { threads, ..options }.backend())
 }
 
@@ -192,11 +193,7 @@ fn select(pipeline: &Pipeline, selection: &Selection, talk: &Talk) -> Result<Pip
 /// The data to measure on, cut into samples for this model, if there is any.
 pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Option<Samples>, Error> {
     let Some(path) = &args.data else { return Ok(None) };
-    let scaling = Scaling {
-        scale: args.scale.0,
-        mean: args.mean.iter().map(|x| x.0).collect(),
-        std: args.std.iter().map(|x| x.0).collect(),
-    };
+    let scaling = scaling(args, graph, talk)?;
     let in_file = |error: data::ArrayError| Error::Data(format!("{}: {error}", path.display()));
     // Of a data set with two parts, models are measured on the one to test on.
     let (first, test) = data::locate(path)?;
@@ -218,8 +215,30 @@ pub(super) fn samples(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Opt
     }))
 }
 
+/// How the data are scaled: as the command line says, or else as the model does.
+fn scaling(args: &DataArgs, graph: &Graph, talk: &Talk) -> Result<Scaling, Error> {
+    let default = Scaling::default();
+    if args.scale.is_none() && args.mean.is_empty() && args.std.is_empty() {
+        let Some(recorded) = Scaling::recorded(graph)? else { return Ok(default) };
+        if recorded != default {
+            talk.say(format_args!(
+                "note: data are scaled as when the model was trained: {recorded} (--scale 1 leaves them as they are)"
+            ));
+        }
+        return Ok(recorded);
+    }
+    let numbers = |given: &[Number], default: Vec<f64>| {
+        if given.is_empty() { default } else { given.iter().map(|x| x.0).collect() }
+    };
+    Ok(Scaling {
+        scale: args.scale.map_or(default.scale, |x| x.0),
+        mean: numbers(&args.mean, default.mean),
+        std: numbers(&args.std, default.std),
+    })
+}
+
 /// Random inputs, which are said to be random.
-pub(super) fn random_inputs(graph: &Graph, seed: u64, talk: &Talk) -> Result<Vec<optc_ir::Tensor>, Error> {
+pub(super) fn random_inputs(graph: &Graph, seed: u64, talk: &Talk) -> Result<Vec<Tensor>, Error> {
     let (inputs, assumed) = data::random_inputs(graph, seed)?;
     talk.say(format_args!("note: no data given, using random inputs (seed {seed})"));
     if !assumed.is_empty() {

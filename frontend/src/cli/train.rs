@@ -118,12 +118,14 @@ pub(super) fn train(args: &TrainArgs) -> Result<(), Error> {
     talk.say(format_args!("{train} samples to train on, {test} to test on"));
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from(&recipe.name));
     std::fs::create_dir_all(&folder).map_err(|source| Error::file(&folder, source))?;
-    let options = session::options(&args.exec, &OptimizeArgs { no_optimize: true })?;
+    let options = session::options(&args.exec, &OptimizeArgs { no_optimize: true, tune: false })?;
     let backend = options.backend();
     let watch = Watch::new(&recipe, talk);
     let listener = |event: &Event<'_>| watch.event(event);
     let run = Run { recipe: &recipe, data, backend: &*backend, seed, folder: &folder, listener: &listener };
-    let outcome = run.run(graph, args.fresh)?;
+    let outcome = run.run(graph, args.fresh);
+    watch.bar.borrow().finish_and_clear();
+    let outcome = outcome?;
     let outputs = outcome.files.iter().map(|path| path.display().to_string()).collect();
     let report = Report { history: outcome.history, outputs };
     let text = if talk.json { to_json(&report) } else { tables(&report, talk.style) };
@@ -171,16 +173,14 @@ impl Watch {
             Event::Resumed { stage, epoch } => {
                 say(format!("going on from the checkpoint: stage {}, after epoch {epoch}", stage + 1));
             }
-            Event::Stage { index, stage, steps } => {
-                bar.finish_and_clear();
-                let next = self.talk.progress(Some(steps));
+            Event::Begun { steps } => {
+                let next = self.talk.progress(Some(steps as u64));
                 let template = "{prefix} {wide_bar} {pos}/{len}  loss {msg}  {eta} left";
                 next.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-                next.set_prefix(format!("{}/{} {}", index + 1, self.stages, stage.name));
-                if steps == 0 {
-                    next.finish_and_clear();
-                }
                 self.bar.replace(next);
+            }
+            Event::Stage { index, stage } => {
+                bar.set_prefix(format!("{}/{} {}", index + 1, self.stages, stage.name));
             }
             Event::Step(loss) => {
                 bar.set_message(format!("{loss:.4}"));
@@ -194,7 +194,6 @@ impl Watch {
                 percent(row.sparsity)
             )),
             Event::Done(row) => {
-                bar.finish_and_clear();
                 let (error, size) = (row.error, bytes(row.optc_bytes as u64));
                 say(format!(
                     "{}: test error {error:.2} %, {} weights, .optc {size}",

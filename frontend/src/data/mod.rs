@@ -9,6 +9,7 @@ mod images;
 mod npy;
 mod random;
 mod samples;
+mod scaling;
 mod sets;
 
 use std::io::Read;
@@ -26,7 +27,8 @@ pub use idx::read_idx;
 pub use images::{Images, read_images};
 pub use npy::{read_npy, read_npz, write_npy, write_npz};
 pub use random::{Assumed, random_inputs};
-pub use samples::{Samples, Scaling};
+pub use samples::Samples;
+pub use scaling::Scaling;
 pub use sets::{Held, LabelledSet, Part, locate};
 
 /// The largest array file that is unpacked from `.gz`.

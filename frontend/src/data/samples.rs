@@ -7,39 +7,7 @@ use std::ops::Range;
 use optc_ir::{DType, Data, Dim, Graph, Tensor, Type};
 use optc_passes::{DataError, Dataset};
 
-use super::{ArrayError, Arrays, LABEL_NAMES, by_name, labels_of};
-
-/// The affine map from raw elements to what a model of floats expects: `(x·scale − mean) / std`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scaling {
-    /// Factor, applied first.
-    pub scale: f64,
-    /// Subtracted: one number, or one a channel.
-    pub mean: Vec<f64>,
-    /// Divided by: one number, or one a channel.
-    pub std: Vec<f64>,
-}
-
-impl Default for Scaling {
-    fn default() -> Scaling {
-        Scaling { scale: 1.0, mean: vec![0.0], std: vec![1.0] }
-    }
-}
-
-impl Scaling {
-    fn is_identity(&self) -> bool {
-        *self == Scaling::default()
-    }
-
-    fn channels(&self) -> usize {
-        self.mean.len().max(self.std.len())
-    }
-
-    fn apply(&self, x: f64, channel: usize) -> f64 {
-        let of = |v: &[f64]| v[if v.len() == 1 { 0 } else { channel }];
-        (x * self.scale - of(&self.mean)) / of(&self.std)
-    }
-}
+use super::{ArrayError, Arrays, LABEL_NAMES, Scaling, by_name, labels_of};
 
 /// One input of the model, for all samples.
 #[derive(Debug)]
@@ -80,7 +48,7 @@ impl Samples {
     /// # Errors
     /// [`ArrayError`] naming the input that does not fit, and both shapes.
     pub fn new(arrays: Arrays, graph: &Graph, scaling: Scaling) -> Result<Samples, ArrayError> {
-        check_scaling(&scaling)?;
+        scaling.check()?;
         let labels = match &arrays {
             Arrays::Named(named) => {
                 let is_input = |name: &str| graph.inputs().iter().any(|&node| graph.name(node) == name);
@@ -256,17 +224,6 @@ impl Dataset for Samples {
     fn labels(&self) -> Option<&[u32]> {
         self.labels.as_deref()
     }
-}
-
-fn check_scaling(scaling: &Scaling) -> Result<(), ArrayError> {
-    let Scaling { scale, mean, std } = scaling;
-    if mean.is_empty() || std.is_empty() || (mean.len() > 1 && std.len() > 1 && mean.len() != std.len()) {
-        return Err(ArrayError::new(format!("{} means and {} deviations don't go together", mean.len(), std.len())));
-    }
-    if !scale.is_finite() || mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !s.is_finite() || *s == 0.0) {
-        return Err(ArrayError::new("scale, mean and std must be finite, and std not zero"));
-    }
-    Ok(())
 }
 
 /// Elements must survive the conversion to the type of the input.

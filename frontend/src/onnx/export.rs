@@ -14,7 +14,7 @@ use protobuf::MessageField;
 
 use super::error::{ExportError, ExportErrorKind};
 use super::target::{Body, Target};
-use super::{DEFAULT_IR_VERSION, DEFAULT_OPSET, functions, header, ops, presence, subgraph, tensor, types};
+use super::{DEFAULT_OPSET, functions, header, ops, presence, subgraph, tensor, types};
 
 /// The largest message a protocol buffer may hold.
 const MAX_BYTES: u64 = 2_147_483_647;
@@ -60,13 +60,7 @@ impl Exported {
 }
 
 fn model(graph: &Graph) -> Result<ModelProto, ExportError> {
-    let mut model = header::parse(graph)?.unwrap_or_else(|| ModelProto {
-        ir_version: DEFAULT_IR_VERSION,
-        producer_name: "optc".to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        opset_import: vec![OperatorSetIdProto { version: DEFAULT_OPSET, ..OperatorSetIdProto::default() }],
-        ..ModelProto::default()
-    });
+    let mut model = header::model(graph)?;
     let mut main = model.graph.take().unwrap_or_default();
     main.name.clone_from(&graph.name);
     let imported = model.opset_import.iter().find(|import| functions::domain(&import.domain).is_empty());

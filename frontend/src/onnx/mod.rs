@@ -68,6 +68,22 @@ pub struct Imported {
     pub remarks: Vec<Remark>,
 }
 
+/// What the metadata of a model say under a key (`metadata_props` of the format).
+///
+/// # Errors
+/// If the header of the graph is damaged.
+pub fn metadata(graph: &Graph, key: &str) -> Result<Option<String>, ExportError> {
+    header::metadata(graph, key)
+}
+
+/// Puts an entry into the metadata of a model, in place of one with the same key.
+///
+/// # Errors
+/// If the header of the graph is damaged.
+pub fn set_metadata(graph: &mut Graph, key: &str, value: &str) -> Result<(), ExportError> {
+    header::set_metadata(graph, key, value)
+}
+
 /// Imports the model in a file. External data must lie in the same folder or below.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ impl PackReport {
     }
 
     /// Bytes of all constants in the file.
-    pub fn constant_bytes(&self) -> usize {
+    pub fn weight_bytes(&self) -> usize {
         self.constants.iter().map(|constant| constant.bytes).sum()
     }
 }

@@ -37,7 +37,7 @@ pub fn write(graph: &Graph, options: &PackOptions) -> Result<(Vec<u8>, PackRepor
     let mut report = PackReport { file_bytes: file.len(), ..PackReport::default() };
     report.manifest_bytes = u32::from_le_bytes(file[12..16].try_into().expect("the header is longer")) as usize;
     report.constants = constants.into_iter().map(|constant| constant.report).collect();
-    report.framing_bytes = file.len() - report.manifest_bytes - report.constant_bytes();
+    report.framing_bytes = file.len() - report.manifest_bytes - report.weight_bytes();
     Ok((file, report))
 }
 

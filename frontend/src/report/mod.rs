@@ -90,7 +90,7 @@ pub struct Ratios {
     /// The numerator of `weights`: 4 bytes a parameter of the input.
     pub dense_f32_bytes: u64,
     /// The denominator of `weights`.
-    pub constant_bytes: u64,
+    pub weight_bytes: u64,
 }
 
 /// A file written, or one that would be.

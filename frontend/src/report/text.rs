@@ -74,7 +74,7 @@ pub fn compile_report(report: &CompileReport, style: Style, all: bool) -> String
             plural(report.input.params, "parameter"),
             bytes(report.ratios.dense_f32_bytes),
             if report.files.iter().any(|f| f.format == "optc") { "in the .optc they take" } else { "kept they take" },
-            bytes(report.ratios.constant_bytes),
+            bytes(report.ratios.weight_bytes),
         ),
     );
     if !report.open_dims.is_empty() {

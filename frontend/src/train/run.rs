@@ -44,14 +44,17 @@ pub enum Event<'a> {
         /// Epochs of it that are done.
         epoch: usize,
     },
-    /// A stage begins, with so many steps of training.
+    /// So many steps of training are to be done, those of all stages.
+    Begun {
+        /// Steps.
+        steps: usize,
+    },
+    /// A stage begins.
     Stage {
         /// The stage, from 0.
         index: usize,
         /// The stage.
         stage: &'a Stage,
-        /// Steps it has.
-        steps: u64,
     },
     /// A step of training is done, with this loss.
     Step(f64),
@@ -69,7 +72,7 @@ pub struct TrainingData {
     /// The other part, if the data has one.
     test: Option<LabelledSet>,
     held: Vec<usize>,
-    border: Vec<f32>,
+    scaling: Scaling,
 }
 
 impl TrainingData {
@@ -103,7 +106,7 @@ impl TrainingData {
                 (held.train, held.test)
             }
         };
-        Ok(TrainingData { train, samples, test, held, border: Samples::zero(&scaling) })
+        Ok(TrainingData { train, samples, test, held, scaling })
     }
 
     /// How many samples there are to train on, and to test on.
@@ -157,8 +160,9 @@ impl Run<'_> {
     ///
     /// # Errors
     /// [`Error`]; the last checkpoint is still there.
-    pub fn run(&self, graph: Graph, fresh: bool) -> Result<Outcome, Error> {
+    pub fn run(&self, mut graph: Graph, fresh: bool) -> Result<Outcome, Error> {
         let identity = self.identity(&graph)?;
+        self.data.scaling.record(&mut graph)?;
         let teacher = graph.clone();
         let path = self.folder.join(CHECKPOINT);
         let found = if fresh { None } else { Checkpoint::read(&path)? };
@@ -188,6 +192,7 @@ impl Run<'_> {
                 state: None,
             },
         };
+        (self.listener)(&Event::Begun { steps: self.steps_left(&checkpoint.position)? });
         for (index, stage) in self.recipe.stages.iter().enumerate().skip(checkpoint.position.stage) {
             self.stage(index, stage, &teacher, &mut checkpoint).map_err(|error| self.at(stage, error))?;
             checkpoint.position.stage = index + 1;
@@ -215,14 +220,7 @@ impl Run<'_> {
     }
 
     fn stage(&self, index: usize, stage: &Stage, teacher: &Graph, checkpoint: &mut Checkpoint) -> Result<(), Error> {
-        let steps = match &stage.work {
-            Work::Train(_, training) | Work::Prune(_, training) => {
-                let done = checkpoint.position.epoch.min(training.epochs);
-                ((training.epochs - done) * self.steps_an_epoch(training)?) as u64
-            }
-            _ => 0,
-        };
-        (self.listener)(&Event::Stage { index, stage, steps });
+        (self.listener)(&Event::Stage { index, stage });
         match &stage.work {
             Work::Train(constraint, training) => self.train(index, training, *constraint, None, teacher, checkpoint)?,
             Work::Prune(prune, training) => {
@@ -264,6 +262,19 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Steps of training from a position to the end.
+    fn steps_left(&self, position: &Position) -> Result<usize, Error> {
+        let mut steps = 0;
+        for (index, stage) in self.recipe.stages.iter().enumerate().skip(position.stage) {
+            if let Work::Train(_, training) | Work::Prune(_, training) = &stage.work {
+                let done = if index == position.stage { position.epoch } else { 0 };
+                let an_epoch = self.steps_an_epoch(training).map_err(|error| self.at(stage, error))?;
+                steps += training.epochs.saturating_sub(done) * an_epoch;
+            }
+        }
+        Ok(steps)
+    }
+
     fn steps_an_epoch(&self, training: &Training) -> Result<usize, Error> {
         match self.data.samples.len() / training.batch {
             0 => Err(Error::Usage(format!(
@@ -295,13 +306,14 @@ impl Run<'_> {
             trainer.restore(state)?;
         }
         let total = steps * training.epochs;
+        let border = Samples::zero(&self.data.scaling);
         let from = sparsity(&checkpoint.graph);
         for number in checkpoint.position.epoch..training.epochs {
             let epoch = Epoch {
                 samples: &self.data.samples,
                 batch: training.batch,
                 augment: Augment { shift: training.shift, flip: training.flip },
-                border: &self.data.border,
+                border: &border,
                 seed,
                 number: number as u64,
             };

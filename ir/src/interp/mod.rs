@@ -228,7 +228,9 @@ impl Executable for Walk {
     fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
         let mut steps = Vec::new();
         let results = self.walk(inputs, |node, time| {
-            steps.push(StepTime { node: node.to_owned(), kernel: "interp".to_owned(), time, macs: 0, bytes: 0 });
+            let (node, layer) = (node.to_owned(), node.to_owned());
+            let kernel = "interp".to_owned();
+            steps.push(StepTime { node, layer, kernel, time, macs: 0, bytes: 0, weight_bytes: 0 });
         })?;
         Ok((results, steps))
     }

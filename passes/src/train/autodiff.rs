@@ -14,18 +14,30 @@ use optc_ir::{Graph, NodeId, Op, ValueId};
 
 use super::emit::Emit;
 use super::error::TrainError;
+use super::unroll::{is_recurrent, unroll};
 use super::vjp;
 
 /// The gradients of the scalar `loss` with respect to each of `wanted`, added to the graph; `None` where the
 /// loss does not depend on the value, or only through functions whose derivative is zero.
 ///
-/// Values behind a wanted value get gradients only if they are wanted themselves.
+/// Values behind a wanted value get gradients only if they are wanted themselves. Recurrent layers on the way are
+/// replaced by their arithmetic, step by step.
 ///
 /// # Errors
 /// [`TrainError::Node`] naming the node on the way that has no gradient, or whose shape is not known.
 pub fn gradients(graph: &mut Graph, loss: ValueId, wanted: &[ValueId]) -> Result<Vec<Option<ValueId>>, TrainError> {
-    let order = graph.topo_order();
-    let depends = dependents(graph, &order, wanted);
+    let mut order = graph.topo_order();
+    let mut depends = dependents(graph, &order, wanted);
+    let recurrent: Vec<NodeId> = order.iter().copied().filter(|&node| is_recurrent(graph.op(node))).collect();
+    for &node in &recurrent {
+        if graph.operands(node).into_iter().flatten().any(|v| depends.contains(&v)) {
+            unroll(graph, node)?;
+        }
+    }
+    if !recurrent.is_empty() {
+        order = graph.topo_order();
+        depends = dependents(graph, &order, wanted);
+    }
     let mut found: HashMap<ValueId, Vec<ValueId>> = HashMap::new();
     let mut emit = Emit::new(graph, "loss");
     let seed = emit.scalar(loss, 1.0)?;

@@ -29,6 +29,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod unroll;
 mod vjp;
 
 pub use autodiff::gradients;

@@ -94,6 +94,17 @@ fn a_recipe_makes_a_small_model_that_is_right() {
     let inspected = bench.json(&["inspect", "out/r.optc", "--json"]);
     assert!(inspected.is_object());
 
+    // The models know how their data are scaled.
+    for model in ["out/r.onnx", "out/r.optc"] {
+        let measured = bench.run(&["eval", model, "--data", "data.npz", "--json"]);
+        assert!(stderr(&measured).contains("scale 1/255, mean 0, std 1"), "{}", stderr(&measured));
+        let measured = bench.json(&["eval", model, "--data", "data.npz", "--json"]);
+        let error = 100.0 * (1.0 - measured["top1"].as_f64().expect("a number"));
+        assert!((error - number(5, "error")).abs() < 1e-9, "{model}: {measured}");
+        let raw = bench.json(&["eval", model, "--data", "data.npz", "--json", "--scale", "1"]);
+        assert!(raw["top1"] != measured["top1"], "{model}: {raw}");
+    }
+
     // The same command again has nothing left to do; another recipe does not go on from here.
     let again = bench.json(&train(&["-o", "out", "--json"]));
     assert_eq!(again["stages"], report["stages"]);

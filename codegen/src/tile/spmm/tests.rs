@@ -116,15 +116,19 @@ impl Case {
             }
         }
         let pattern = Arc::new(Pattern::new(&matrix, offsets.clone()));
-        let unrolled = |vectors| Unrolled {
+        let unrolled = |vectors, panel| Unrolled {
             planes: planes.clone(),
             pattern: pattern.clone(),
             group: Unrolled::group(&planes, vectors),
             chunks: if to.vectors().is_multiple_of(self.segments) { self.segments } else { 1 },
+            panel,
+            cold: panel == Some(1),
         };
-        for (vectors, in_code) in all_vectors().into_iter().flat_map(|vectors| [(vectors, false), (vectors, true)]) {
-            let (mut schedule, numbers) = if in_code {
-                let unrolled = unrolled(vectors);
+        // Driven by data; in code, by groups of rows, by single images, and all images together.
+        let forms = [None, Some(None), Some(Some(1)), Some(Some(self.images))];
+        for (vectors, in_code) in all_vectors().into_iter().flat_map(|vectors| forms.map(|form| (vectors, form))) {
+            let (mut schedule, numbers) = if let Some(panel) = in_code {
+                let unrolled = unrolled(vectors, panel);
                 let packed = unrolled.pack(&matrix, |o| bias[o], |_, o| factor[o]).unwrap();
                 (unrolled.schedule(vectors), packed.numbers().to_vec())
             } else {
@@ -141,7 +145,7 @@ impl Case {
                 assert!(reach.reads[i].is_none_or(inside) && reach.writes[i].is_none_or(inside), "{self:?}: {reach:?}");
             }
             run(vectors, &schedule, &mut buffers);
-            assert_eq!(buffers[2], laid_out(&to, &expected, 0.0), "{vectors}, in code {in_code}: {self:?}");
+            assert_eq!(buffers[2], laid_out(&to, &expected, 0.0), "{vectors}, in code {in_code:?}: {self:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Matrix products. For Y = A·B: Ā = Ȳ·Bᵀ and B̄ = Aᵀ·Ȳ (Giles 2008, "An extended collection of matrix derivative
 //! results", section 2.2.2).
 
+use optc_ir::op::einsum::Equation;
 use optc_ir::op::{Einsum, Gemm, Linear};
 use optc_ir::{Op, ValueId};
 
 use super::super::emit::Emit;
-use super::super::error::TrainError;
 use super::conv::before_act;
 use super::{Cx, Gradients};
 
@@ -106,48 +106,38 @@ fn linear(e: &mut Emit<'_>, linear: &Linear, cx: &Cx<'_>, dy: ValueId) -> Gradie
     Ok(vec![dx, dw, db])
 }
 
-/// The gradient of one factor is the sum of products of ȳ and the other factors, the letters of the factor left
-/// over. Letters that stand in one term alone were summed over; the gradient repeats along them.
+/// The gradient of an operand is the einsum of the others and `dy` with the axes of the operand as its result. What
+/// only the operand has was summed, so there its gradient repeats; where it was repeated, its gradient is summed.
 fn einsum(e: &mut Emit<'_>, einsum: &Einsum, cx: &Cx<'_>, dy: ValueId) -> Gradients {
-    let (terms, result) = letters(e, &einsum.equation)?;
-    let mut gradients = vec![None; terms.len()];
-    for slot in (0..terms.len()).filter(|&slot| cx.needs(slot)) {
-        let wanted = &terms[slot];
-        let others: Vec<usize> = (0..terms.len()).filter(|&other| other != slot).collect();
-        let occurs = |letter: &char| result.contains(*letter) || others.iter().any(|&o| terms[o].contains(*letter));
-        let kept: String = wanted.chars().filter(|letter| occurs(letter)).collect();
-        let factors: Vec<&str> =
-            std::iter::once(result.as_str()).chain(others.iter().map(|&o| terms[o].as_str())).collect();
-        let equation = format!("{}->{kept}", factors.join(","));
-        let operands: Vec<ValueId> = std::iter::once(dy).chain(others.iter().map(|&o| cx.x(e, o))).collect();
-        let dx = e.op(Einsum { equation }, &operands)?;
-        let shape = e.shape(cx.x(e, slot))?;
-        let with_ones: Vec<usize> =
-            wanted.chars().zip(&shape).map(|(letter, &n)| if occurs(&letter) { n } else { 1 }).collect();
+    let count = e.graph.operands(cx.node).len();
+    let shapes: Vec<Vec<usize>> = (0..count).map(|slot| e.shape(cx.x(e, slot))).collect::<Result<_, _>>()?;
+    let ranks: Vec<usize> = shapes.iter().map(Vec::len).collect();
+    let equation = Equation::parse(&einsum.equation, &ranks).map_err(|error| e.unsupported(error.to_string()))?;
+    let repeats = |labels: &Vec<usize>| (1..labels.len()).any(|i| labels[..i].contains(&labels[i]));
+    if equation.operands.iter().any(repeats) {
+        return Err(e.unsupported("an einsum with a diagonal has no gradient; write it otherwise"));
+    }
+    let names: Vec<char> = ('a'..='z').chain('A'..='Z').collect();
+    if equation.labels > names.len() {
+        return Err(e.unsupported(format!("its gradient needs more than {} letters", names.len())));
+    }
+    let term = |labels: &[usize]| labels.iter().map(|&label| names[label]).collect::<String>();
+    let mut gradients = vec![None; count];
+    for slot in (0..count).filter(|&slot| cx.needs(slot)) {
+        let others: Vec<usize> = (0..count).filter(|&other| other != slot).collect();
+        let occurs = |label: &usize| {
+            equation.result.contains(label) || others.iter().any(|&o| equation.operands[o].contains(label))
+        };
+        let axes = || equation.operands[slot].iter().zip(&shapes[slot]);
+        let kept: Vec<usize> = axes().filter(|&(label, &n)| occurs(label) && n != 1).map(|(&label, _)| label).collect();
+        let mut factors = vec![term(&equation.result)];
+        factors.extend(others.iter().map(|&o| term(&equation.operands[o])));
+        let mut operands = vec![dy];
+        operands.extend(others.iter().map(|&o| cx.x(e, o)));
+        let dx = e.op(Einsum { equation: format!("{}->{}", factors.join(","), term(&kept)) }, &operands)?;
+        let with_ones: Vec<usize> = axes().map(|(label, &n)| if occurs(label) { n } else { 1 }).collect();
         let dx = e.reshape(dx, &with_ones)?;
-        gradients[slot] = Some(e.expand(dx, &shape)?);
+        gradients[slot] = Some(e.expand(dx, &shapes[slot])?);
     }
     Ok(gradients)
-}
-
-/// The letters of each operand and of the result.
-fn letters(e: &Emit<'_>, equation: &str) -> Result<(Vec<String>, String), TrainError> {
-    let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
-    let (operands, result) = match text.split_once("->") {
-        Some((operands, result)) => (operands.to_owned(), result.to_owned()),
-        // Implicit: letters that occur once, in alphabetical order.
-        None => {
-            let all: Vec<char> = text.chars().filter(|&c| c != ',').collect();
-            let mut once: Vec<char> =
-                all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect();
-            once.sort_unstable();
-            (text.clone(), once.into_iter().collect())
-        }
-    };
-    let terms: Vec<String> = operands.split(',').map(str::to_owned).collect();
-    let repeats = |term: &String| term.chars().enumerate().any(|(i, c)| term.chars().skip(i + 1).any(|d| c == d));
-    if text.contains('.') || terms.iter().any(repeats) {
-        return Err(e.unsupported("an einsum with an ellipsis or a diagonal has no gradient yet; write it otherwise"));
-    }
-    Ok((terms, result))
 }

@@ -47,9 +47,6 @@ impl Cx<'_> {
     }
 }
 
-/// Why a recurrent layer is refused.
-const RECURRENT: &str = "recurrent layers have no gradient yet; train only what comes after them";
-
 /// The gradients of the operands of a node.
 ///
 /// # Errors
@@ -61,7 +58,6 @@ pub(super) fn rule(e: &mut Emit<'_>, node: NodeId, of_results: &[Option<ValueId>
     let Some(dy) = of_results.first().copied().flatten() else {
         return match &op {
             Op::Split(split) => layout::split(e, &cx, split),
-            Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => Err(e.unsupported(RECURRENT)),
             _ => Err(e.unsupported("only its first result has a gradient")),
         };
     };
@@ -87,7 +83,7 @@ pub(super) fn rule(e: &mut Emit<'_>, node: NodeId, of_results: &[Option<ValueId>
         | Op::Mod(_) => elementwise::rule(e, &op, &cx, dy),
         Op::Conv(_) | Op::ConvTranspose(_) => conv::rule(e, &op, &cx, dy),
         Op::MatMul(_) | Op::Gemm(_) | Op::Linear(_) | Op::Einsum(_) => linear::rule(e, &op, &cx, dy),
-        Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => Err(e.unsupported(RECURRENT)),
+        Op::Rnn(_) | Op::Gru(_) | Op::Lstm(_) => unreachable!("recurrent layers are unrolled before"),
         Op::BatchNorm(_)
         | Op::BatchNormTrain(_)
         | Op::InstanceNorm(_)

@@ -63,7 +63,20 @@ fn reduce(e: &mut Emit<'_>, reduce: &Reduce, cx: &Cx<'_>, dy: ValueId) -> Gradie
             let share = e.div(dy, ties)?;
             e.mul(best, share)?
         }
-        ReduceKind::Prod => return Err(e.unsupported("a product over axes has no gradient yet; sum logarithms")),
+        // The product of the others: of the factors that are not zero, one itself taken out, unless another is zero.
+        ReduceKind::Prod => {
+            let dtype = e.dtype(x)?;
+            let zero = e.scalar(x, 0.0)?;
+            let is_zero = equal(e, x, zero, dtype)?;
+            let factors = e.add(x, is_zero)?;
+            let product = e.reduce(ReduceKind::Prod, factors, &axes, true)?;
+            let others = e.div(product, factors)?;
+            let zeros = e.sum(is_zero, &axes, true)?;
+            let other_zeros = e.sub(zeros, is_zero)?;
+            let counts = equal(e, other_zeros, zero, dtype)?;
+            let derivative = e.mul(others, counts)?;
+            e.mul(dy, derivative)?
+        }
     };
     Ok(vec![Some(e.expand(dx, &shape)?)])
 }

@@ -1,0 +1,74 @@
+//! The choice of algorithms for layers of compressed weights: by the cost model's own cycles a compressed model is
+//! never slower than its dense form. Nothing is timed here.
+
+use optc::architectures::{self, NewOptions};
+use optc::data::random_inputs;
+use optc_codegen::choice::{Modelled, Reason};
+use optc_codegen::{Algorithm, Choice, Plan, Selection, Target, Vectors};
+use optc_ir::{Graph, Interp};
+use optc_passes::{PassManager, pipeline};
+use optc_tests::root;
+
+/// Networks that the repository builds.
+const BUILT: &[&str] = &["lenet-300-100", "lenet-5", "resnet-20", "mobilenet-v1"];
+
+/// Trained models in `tests/models`.
+const TRAINED: &[&str] = &["mnist_cntk", "espcn_x3", "ppocr_cls"];
+
+const PERCENT: [usize; 6] = [50, 70, 80, 90, 95, 99];
+
+/// The graph as it is run, so many percent of the weights of each layer zero.
+fn pruned(graph: &Graph, percent: usize) -> Graph {
+    let passes = format!("prune-magnitude{{sparsity=0.{percent}}}");
+    let mut graph = graph.clone();
+    let passes = pipeline::parse(&passes).expect("the pipeline is one");
+    PassManager::new(&Interp).run_in_place(&passes, &mut graph).expect("weights can be pruned");
+    graph
+}
+
+fn choose(graph: &Graph, vectors: Vectors, selection: &Selection) -> (Vec<Choice>, Modelled) {
+    let (inputs, _) = random_inputs(graph, 0).expect("inputs have types");
+    let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape().to_vec()).collect();
+    Plan::choose(graph, &shapes, &Target { vectors, threads: 1 }, selection).expect("the graph can be planned")
+}
+
+/// Checks the choices for a model, and counts those that are not dense.
+fn check(name: &str, graph: &Graph) -> usize {
+    let mut sparse = 0;
+    for percent in PERCENT {
+        let graph = pruned(graph, percent);
+        for vectors in [Vectors::Avx512, Vectors::Avx2] {
+            let (choices, Modelled { chosen, dense }) = choose(&graph, vectors, &Selection::Modelled);
+            assert!(!choices.is_empty() && chosen <= dense, "{name}, {percent} %, {vectors}: {chosen} > {dense}");
+            for choice in &choices {
+                let cycles = choice.cycles(choice.chosen).expect("what is chosen is a candidate");
+                let dense = choice.cycles(Algorithm::Dense).expect("every layer can be computed densely");
+                // Only for the sake of conversions may a layer by itself be slower.
+                assert!(cycles <= dense || choice.reason == Reason::Conversions, "{name}, {percent} %: {choice}");
+                sparse += usize::from(choice.chosen != Algorithm::Dense);
+            }
+        }
+    }
+    sparse
+}
+
+#[test]
+fn compressed_models_are_never_slower_than_their_dense_form() {
+    let fuse = pipeline::preset("fuse").expect("the preset is there");
+    let simplified = |mut graph: Graph| {
+        PassManager::new(&Interp).run_in_place(&fuse, &mut graph).expect("the graph can be simplified");
+        graph
+    };
+    for name in BUILT {
+        let graph = simplified(architectures::build(name, &NewOptions::default()).expect("it is one of ours"));
+        assert!(check(name, &graph) > 0, "{name}: zeros gain nothing");
+        // Asked for, everything is dense, and says why.
+        let (choices, modelled) = choose(&pruned(&graph, 90), Vectors::Avx512, &Selection::Always(Algorithm::Dense));
+        assert!(choices.iter().all(|choice| (choice.chosen, choice.reason) == (Algorithm::Dense, Reason::Admitted)));
+        assert_eq!(modelled.chosen, modelled.dense, "{name}");
+    }
+    for name in TRAINED {
+        let path = root().join("models").join(format!("{name}.onnx"));
+        check(name, &simplified(optc::load(&path).unwrap_or_else(|e| panic!("{name}: {e}"))));
+    }
+}
