@@ -155,13 +155,12 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Notes a measurement; of several the least counts.
+    /// Notes what was measured.
     pub fn add(&mut self, layer: &str, algorithm: Algorithm, cycles: f64) {
-        let least = self.cycles.entry(layer.to_owned()).or_default().entry(algorithm).or_insert(cycles);
-        *least = least.min(cycles);
+        self.cycles.entry(layer.to_owned()).or_default().insert(algorithm, cycles);
     }
 
-    /// The least cycles measured for an algorithm in a layer.
+    /// What was measured for an algorithm in a layer.
     pub fn cycles(&self, layer: &str, algorithm: Algorithm) -> Option<f64> {
         self.cycles.get(layer)?.get(&algorithm).copied()
     }
