@@ -19,11 +19,22 @@ pub enum Algorithm {
     SpmmUnrolled,
     /// A sparse product of few rows, whose lanes are outputs.
     Spmv,
+    /// A product with codes that stand for weights, or for several of them.
+    Codes,
+    /// A product of signs: of bits.
+    Signs,
 }
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 4] = [Algorithm::Dense, Algorithm::Spmm, Algorithm::SpmmUnrolled, Algorithm::Spmv];
+    pub const ALL: [Algorithm; 6] = [
+        Algorithm::Dense,
+        Algorithm::Spmm,
+        Algorithm::SpmmUnrolled,
+        Algorithm::Spmv,
+        Algorithm::Codes,
+        Algorithm::Signs,
+    ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -32,6 +43,8 @@ impl Algorithm {
             Algorithm::Spmm => "spmm",
             Algorithm::SpmmUnrolled => "spmm_jit",
             Algorithm::Spmv => "spmv",
+            Algorithm::Codes => "codes",
+            Algorithm::Signs => "xnor",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::target::Vectors;
 use crate::tile::batch_norm::{Moments, Products, Slopes, Statistics};
-use crate::tile::contract::{Contract, Elements};
+use crate::tile::contract::{Contract, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
@@ -19,6 +19,7 @@ use crate::tile::recode::{Format, Recode};
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
+use crate::tile::sign_bits::SignBits;
 use crate::tile::split::Split;
 use crate::tile::spmm::{Planes, Spmm};
 use crate::tile::spmm_unrolled::Unrolled;
@@ -91,6 +92,8 @@ works! {
     Resample,
     /// A copy between strides.
     Copy,
+    /// Signs packed as bits.
+    SignBits,
     /// Images split by columns.
     Split,
     /// A transposition, also to and from blocks of channels.
@@ -155,6 +158,7 @@ impl Work {
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
             Work::Split(s) => s.elements(),
+            Work::SignBits(s) => s.elements(),
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
@@ -183,7 +187,7 @@ impl Work {
         match self {
             Work::Contract(c) => {
                 let outer = c.images * c.groups;
-                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.depth());
+                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.terms());
                 if outer == 1 {
                     format!("{points}×{outputs}×{depth}")
                 } else {
@@ -219,6 +223,7 @@ impl Work {
             Work::LaneSums(_) => self.elements().to_string(),
             Work::Copy(_)
             | Work::Split(_)
+            | Work::SignBits(_)
             | Work::Transpose(_)
             | Work::Fill(_)
             | Work::Patches(_)
@@ -239,9 +244,18 @@ impl fmt::Display for Work {
         match self {
             Work::Contract(c) => {
                 let tiling = c.tiling;
-                let word = if c.runs.iter().any(|run| run.loops.len() > 1) { "conv" } else { "gemm" };
-                let elements = if c.elements == Elements::F32 { "f32" } else { "i8" };
-                write!(f, "{elements}_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
+                let weights = match c.weights {
+                    Weights::Coded(code) => code.word(),
+                    Weights::Signs(_) => "xnor",
+                    Weights::Quads { .. } => "i8",
+                    Weights::Packed | Weights::Rows { .. } => "f32",
+                };
+                let word = match () {
+                    () if c.runs.iter().any(|run| run.loops.len() > 1) => "conv",
+                    () if !matches!(weights, "f32" | "i8") && c.rows * c.columns == 1 => "gemv",
+                    () => "gemm",
+                };
+                write!(f, "{weights}_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
             }
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
             Work::DepthwiseCodes(_) => f.write_str("i8_dwconv"),
@@ -271,6 +285,7 @@ impl fmt::Display for Work {
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),
             Work::Split(_) => f.write_str("f32_split"),
+            Work::SignBits(_) => f.write_str("f32_sign_bits"),
             Work::Transpose(_) => f.write_str("f32_transpose"),
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),

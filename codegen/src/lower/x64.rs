@@ -4,6 +4,7 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod bits;
 mod codes;
 mod disassembly;
 mod lanes;
@@ -233,10 +234,13 @@ impl Assembler {
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
             Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
-            Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
-            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
             Inst::Shr(d, a, n) => self.shr(*d, *a, i32::from(*n)),
             Inst::Lookup { d, index, low, high } => self.lookup(*d, *index, *low, *high),
+            Inst::BitSelect { d, mask, x, y } => self.bit_select(*d, *mask, *x, *y),
+            Inst::CountOnes(d, a) => self.count_ones(*d, *a),
+            Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
+            Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
             Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
@@ -426,11 +430,7 @@ impl Assembler {
     }
 
     fn select(&mut self, d: V, cmp: Cmp, a: V, s: Src, x: V, y: V) {
-        let predicate = match cmp {
-            Cmp::Less => 0x11,
-            Cmp::Greater => 0x1e,
-            Cmp::Equal => 0x00,
-        };
+        let predicate = predicate(cmp);
         if self.wide {
             let (d, a, x, y) = (self.reg(d, 0), self.reg(a, 0), self.reg(x, 0), self.reg(y, 0));
             let compare = Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
@@ -480,15 +480,24 @@ impl Assembler {
     }
 }
 
+/// The immediate of a comparison.
+fn predicate(cmp: Cmp) -> i32 {
+    match cmp {
+        Cmp::Less => 0x11,
+        Cmp::Greater => 0x1e,
+        Cmp::Equal => 0x00,
+    }
+}
+
 fn bin(op: Bin) -> Codes {
     match op {
         Bin::Add => Codes(Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vaddps_ymm_ymm_ymmm256),
         Bin::Sub => Codes(Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vsubps_ymm_ymm_ymmm256),
         Bin::Mul => Codes(Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vmulps_ymm_ymm_ymmm256),
         Bin::Div => Codes(Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
+        Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
         Bin::Max => Codes(Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
         Bin::Min => Codes(Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),
-        Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
     }
 }
 

@@ -23,6 +23,11 @@ pub(super) fn reading(bytes: usize) -> f64 {
     bytes as f64 / if bytes > CACHED { 4.0 } else { 24.0 }
 }
 
+/// Cycles of a dense product of `m` rows with a constant matrix of `k` rows and `n` columns.
+pub(super) fn dense_matrix([m, n, k]: [usize; 3]) -> f64 {
+    ((m * k * n.div_ceil(LANES)) as f64 * DENSE).max(reading(k * n * 4))
+}
+
 /// A layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layer {

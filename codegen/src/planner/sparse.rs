@@ -72,7 +72,8 @@ impl Planner<'_> {
                 return None;
             }
             let window = self.sparse_window(node, conv)?;
-            if self.is_sparse_pixel(node, conv, &window) {
+            let elsewhere = self.is_sparse_pixel(node, conv, &window);
+            if elsewhere || self.sign_convolution_weights(node, conv).is_some() {
                 return None;
             }
             let weights = self.graph.operand(node, 1)?;

@@ -47,9 +47,7 @@ impl SparseMatrix {
 
     /// The layer with all its weights.
     pub(super) fn dense(&self) -> Candidate {
-        let [m, n, k] = self.shape;
-        let cycles = ((m * k * n.div_ceil(LANES)) as f64 * choose::DENSE).max(choose::reading(k * n * 4));
-        Candidate { algorithm: Algorithm::Dense, cycles }
+        Candidate { algorithm: Algorithm::Dense, cycles: choose::dense_matrix(self.shape) }
     }
 
     /// The layer as a product whose lanes are rows.
@@ -60,38 +58,34 @@ impl SparseMatrix {
 }
 
 impl Planner<'_> {
-    /// A layer by constants that are mostly zero, and the functions that follow it; `None` if another kernel is
-    /// faster.
-    pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
-        let (node, graph) = (chain.start, self.graph);
-        let [m, n, k] = layer.shape;
-        let w = graph.operand(node, 1)?;
-        let weights = graph.constant(w)?;
+    /// What computes a layer by constants; others than sparse and dense products, with what they cost, are given.
+    pub(super) fn matrix_algorithm(
+        &mut self,
+        chain: &Chain,
+        layer: &SparseMatrix,
+        others: Vec<Candidate>,
+    ) -> Option<(Algorithm, usize)> {
+        let (node, [m, n, k]) = (chain.start, layer.shape);
+        let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
         let nonzeros = weights.nonzeros();
         let sparse = is_sparse(nonzeros, k * n);
-        if !is_compressed(weights, nonzeros) {
+        let asked = sparse || !others.is_empty();
+        if !is_compressed(weights, nonzeros) && !asked {
             return None;
         }
         let mut candidates = if sparse { layer.product(nonzeros).candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
         candidates.extend(self.few_rows(chain, layer, (weights, nonzeros)));
+        candidates.extend(others);
         candidates.push(layer.dense());
-        let candidates = self.admitted(node, sparse, candidates);
+        let candidates = self.admitted(node, asked, candidates);
         let algorithm = candidates.first()?.algorithm;
         self.choose(node, (weights, nonzeros), candidates, algorithm);
-        if algorithm == Algorithm::Dense {
-            return None;
-        }
-        let planned = match algorithm {
-            Algorithm::Spmv => self.sparse_vectors(chain, layer, nonzeros),
-            _ => self.sparse_product(chain, layer, (algorithm, nonzeros)),
-        };
-        self.choices.planned(node, planned.is_some());
-        planned
+        Some((algorithm, nonzeros))
     }
 
     /// A layer as a sparse product, and the functions that follow it.
-    fn sparse_product(
+    pub(super) fn sparse_product(
         &mut self,
         chain: &Chain,
         layer: &SparseMatrix,

@@ -186,6 +186,12 @@ pub(crate) enum Inst {
     /// `d[i] += Σ` of the products of the four bytes of `x[i]`, without sign, and those of `w[i]`, with sign: integers
     /// of 32 bits, exact but that the sum wraps.
     Dot4 { d: V, x: V, w: Src },
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere. `d` is neither of these.
+    BitSelect { d: V, mask: V, x: V, y: V },
+    /// How many bits of each lane are set, as an integer of 32 bits.
+    CountOnes(V, V),
+    /// Stores one bit a lane, the first in the lowest bit of the first byte: whether `cmp(a, 0)`.
+    StoreBits(Mem, Cmp, V),
     /// Moves a pointer by bytes.
     Advance(P, i64),
     /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
@@ -362,6 +368,21 @@ impl Writer {
         self.push(Inst::Lookup { d, index, low, high: high.first().copied() });
     }
 
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere.
+    pub(crate) fn bit_select(&mut self, d: V, mask: V, x: V, y: V) {
+        self.push(Inst::BitSelect { d, mask, x, y });
+    }
+
+    /// How many bits of each lane are set.
+    pub(crate) fn count_ones(&mut self, d: V, a: V) {
+        self.push(Inst::CountOnes(d, a));
+    }
+
+    /// Stores one bit a lane: whether `cmp(a, 0)`.
+    pub(crate) fn store_bits(&mut self, to: Mem, cmp: Cmp, a: V) {
+        self.push(Inst::StoreBits(to, cmp, a));
+    }
+
     /// Combines all lanes, leaving the result in each.
     pub(crate) fn reduce(&mut self, op: Bin, v: V) {
         let other = self.take();
@@ -498,6 +519,9 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
             Inst::LoadQuads(d, m) => writeln!(f, "{d} = quads {m}")?,
             Inst::StoreBytes(m, v) => writeln!(f, "bytes {m} = {v}")?,
             Inst::Dot4 { d, x, w } => writeln!(f, "{d} += dot4 {x}, {w}")?,
+            Inst::BitSelect { d, mask, x, y } => writeln!(f, "{d} = bits {mask} ? {x} : {y}")?,
+            Inst::CountOnes(d, a) => writeln!(f, "{d} = ones {a}")?,
+            Inst::StoreBits(m, cmp, a) => writeln!(f, "bits {m} = {} {a}, 0", word(cmp))?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
             Inst::Warm(p, n) => writeln!(f, "warm code and {n} bytes of p{}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,

@@ -78,8 +78,9 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
             Inst::Dot4 { w, .. } => reach.read(*w),
             Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
             Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
+            Inst::Lookup { .. } | Inst::BitSelect { .. } | Inst::CountOnes(..) => {}
+            Inst::StoreBits(m, ..) => reach.touch(true, *m, LANES / 8),
             Inst::Warm(p, bytes) => reach.touch(false, p.at(0), *bytes),
-            Inst::Lookup { .. } => {}
             Inst::Advance(p, bytes) => {
                 // What was followed reaches as far as it was said to, wherever in it the pointer is.
                 if followed[usize::from(p.0)].is_none() {

@@ -19,6 +19,7 @@ const WIDE: &[CpuidFeature] = &[
     CpuidFeature::AVX512DQ,
     CpuidFeature::AVX512VL,
     CpuidFeature::AVX512_VNNI,
+    CpuidFeature::AVX512_VPOPCNTDQ,
 ];
 
 /// Registers the caller wants back, which only a program with deep loops may use, and then saves.
