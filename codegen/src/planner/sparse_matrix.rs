@@ -167,9 +167,10 @@ impl Planner<'_> {
     }
 }
 
-/// Elements from one feature to the next: whole vectors of rows, or all rows where they are fewer.
+/// Elements from one feature to the next: whole vectors of rows, or all rows where they are fewer. An odd number of
+/// vectors, so that the same rows of many features do not share few sets of a cache.
 fn pitch(rows: usize) -> usize {
-    if rows < LANES { rows } else { rows.next_multiple_of(LANES) }
+    if rows < LANES { rows } else { (rows.div_ceil(LANES) | 1) * LANES }
 }
 
 /// Strides of a value that lies feature by feature, its rows next to each other.
