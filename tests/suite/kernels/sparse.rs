@@ -267,7 +267,7 @@ fn few_rows_by_other_kernels() {
         let b = net.dense(&[300]);
         let y = net.add(Linear { act: Act::None }, &[x, w, b]);
         let (graph, _) = net.finish(y);
-        assert_eq!(kernels(&graph, &Target { vectors, threads: 1 }, "spmv"), expected, "{vectors}, {m} rows");
+        assert_eq!(kernels(&graph, &Target { vectors, threads: 1 }, "spmv_16x32"), expected, "{vectors}, {m} rows");
     }
 }
 
