@@ -17,11 +17,24 @@ pub enum Algorithm {
     Spmm,
     /// A sparse product, the pattern of the weights in its code.
     SpmmUnrolled,
+    /// A sparse product of few rows, whose lanes are outputs.
+    Spmv,
+    /// A product with codes that stand for weights, or for several of them.
+    Codes,
+    /// A product of signs: of bits.
+    Signs,
 }
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 3] = [Algorithm::Dense, Algorithm::Spmm, Algorithm::SpmmUnrolled];
+    pub const ALL: [Algorithm; 6] = [
+        Algorithm::Dense,
+        Algorithm::Spmm,
+        Algorithm::SpmmUnrolled,
+        Algorithm::Spmv,
+        Algorithm::Codes,
+        Algorithm::Signs,
+    ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -29,6 +42,9 @@ impl Algorithm {
             Algorithm::Dense => "dense",
             Algorithm::Spmm => "spmm",
             Algorithm::SpmmUnrolled => "spmm_jit",
+            Algorithm::Spmv => "spmv",
+            Algorithm::Codes => "codes",
+            Algorithm::Signs => "xnor",
         }
     }
 }
@@ -148,13 +164,12 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Notes a measurement; of several the least counts.
+    /// Notes what was measured.
     pub fn add(&mut self, layer: &str, algorithm: Algorithm, cycles: f64) {
-        let least = self.cycles.entry(layer.to_owned()).or_default().entry(algorithm).or_insert(cycles);
-        *least = least.min(cycles);
+        self.cycles.entry(layer.to_owned()).or_default().insert(algorithm, cycles);
     }
 
-    /// The least cycles measured for an algorithm in a layer.
+    /// What was measured for an algorithm in a layer.
     pub fn cycles(&self, layer: &str, algorithm: Algorithm) -> Option<f64> {
         self.cycles.get(layer)?.get(&algorithm).copied()
     }

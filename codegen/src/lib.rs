@@ -10,6 +10,10 @@
 //! here and linked into the same Cranelift module, because Cranelift has no vectors wider than 128 bits.
 //! [`emit`] shows each step as text, for any target.
 //!
+//! Layers of compressed weights may be computed in several ways: [`choice`] is what there is to choose from and what
+//! is said of it, `planner/choose.rs` the cost model, [`tune`] measures instead, and a [`SelectedJit`] runs what
+//! somebody else has chosen.
+//!
 //! Invariant: a plan is for one machine and one set of shapes; it is never written to a file.
 
 mod carry;

@@ -7,18 +7,26 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use optc_ir::{Constant, Data, ExecError, Tensor};
+use optc_ir::{Constant, ExecError, Tensor};
 
 use crate::memory::Memory;
 
-/// Lays out the elements of a constant.
-type Layout = Box<dyn FnOnce(&[f32]) -> Result<Memory, ExecError>>;
+/// Makes memory of what it is given.
+type Pack<T> = Box<dyn FnOnce(&T) -> Result<Memory, ExecError>>;
+
+/// Lays out a constant.
+pub(crate) enum Layout {
+    /// Its elements.
+    Elements(Pack<[f32]>),
+    /// Whatever its encoding holds.
+    Encoded(Pack<Constant>),
+}
 
 /// Numbers for kernels.
 pub(crate) enum Packing {
     /// As they are.
     Numbers(Vec<f32>),
-    /// The elements of an `f32` constant, laid out. The word tells layouts of one constant apart.
+    /// An `f32` constant, laid out. The word tells layouts of one constant apart.
     Constant(Arc<Constant>, String, Layout),
     /// What is made of a constant of any type, by what knows it.
     Known(Arc<Constant>, String, Box<dyn FnOnce() -> Result<Memory, ExecError>>),
@@ -43,25 +51,30 @@ impl Packed {
     }
 
     fn one(&mut self, packing: Packing) -> Result<Arc<Memory>, ExecError> {
-        let (constant, how, layout): (_, _, Box<dyn FnOnce(&Constant) -> _>) = match packing {
+        let (constant, how, layout) = match packing {
             Packing::Numbers(numbers) => return Ok(Arc::new(Memory::copy(&numbers)?)),
-            Packing::Constant(constant, how, layout) => (
-                constant,
-                how,
-                Box::new(move |constant| match constant.as_dense().and_then(Data::as_f32) {
-                    Some(numbers) => layout(numbers),
-                    None => layout(constant.decode().as_f32().expect("the planner packs f32 constants")),
-                }),
-            ),
-            Packing::Known(constant, how, layout) => (constant, how, Box::new(move |_| layout())),
+            Packing::Constant(constant, how, layout) => (constant, how, layout),
+            Packing::Known(constant, how, layout) => (constant, how, Layout::Encoded(Box::new(move |_| layout()))),
         };
         let key = (Arc::as_ptr(&constant).addr(), how);
         if let Some(memory) = self.known.get(&key).and_then(|(_, memory)| memory.upgrade()) {
             return Ok(memory);
         }
-        let memory = Arc::new(layout(&constant)?);
+        let memory = match layout {
+            Layout::Encoded(layout) => layout(&constant),
+            Layout::Elements(layout) => with_numbers(&constant, layout).expect("the planner packs f32 constants"),
+        };
+        let memory = Arc::new(memory?);
         self.known.insert(key, (Arc::downgrade(&constant), Arc::downgrade(&memory)));
         Ok(memory)
+    }
+}
+
+/// What comes of the elements of a constant, which are copied only if they are encoded; `None` if they are not `f32`.
+pub(crate) fn with_numbers<T>(constant: &Constant, f: impl FnOnce(&[f32]) -> T) -> Option<T> {
+    match constant.as_dense() {
+        Some(elements) => elements.as_f32().map(f),
+        None => constant.decode().as_f32().map(f),
     }
 }
 
@@ -79,7 +92,7 @@ mod tests {
     fn what_is_packed_alike_is_packed_once() {
         let constant = |x: f32| Arc::new(Constant::dense(Tensor::f32([2], [x, 2.0])));
         let packing = |constant: &Arc<Constant>, how: &str| {
-            vec![Packing::Constant(constant.clone(), how.to_owned(), Box::new(Memory::copy))]
+            vec![Packing::Constant(constant.clone(), how.to_owned(), Layout::Elements(Box::new(Memory::copy)))]
         };
         let (a, b) = (constant(1.0), constant(1.0));
         let mut packed = Packed::default();

@@ -1,4 +1,4 @@
-//! How fast this machine multiplies and adds, and reads: what kernels are measured against.
+//! How fast this machine multiplies and adds, numbers, codes and signs, and reads: what kernels are measured against.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::exec;
 use crate::target::{Target, Vectors};
 use crate::tile::program::{Src, Writer};
 use crate::tile::schedule::{STAY, offsets};
-use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, VECTOR_BYTES, signed};
+use crate::tile::sign_bits::WORD;
+use crate::tile::{Axis, Bin, LANES, Nest, P, Part, Program, Schedule, V, VECTOR_BYTES, signed};
 
 /// Outer iterations, to share among threads.
 const RANGE: usize = 64;
@@ -19,13 +20,8 @@ const TURNS: usize = 1000;
 /// How long is measured: long enough for the clock to settle.
 const SO_LONG: Duration = Duration::from_millis(100);
 
-/// What is multiplied and added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Elements {
-    F32,
-    /// Codes, four products a lane.
-    Codes,
-}
+/// Codes multiplied in a lane.
+const QUAD: usize = 4;
 
 /// GFLOP/s of `f32` that all threads of a target together reach in multiply-adds from register to register,
 /// a multiply-add counting as two.
@@ -33,42 +29,51 @@ enum Elements {
 /// # Errors
 /// If the host has not the target's instructions, or no more threads.
 pub fn measure(target: &Target) -> Result<f64, ExecError> {
-    of_elements(target, Elements::F32)
+    let multiply = |w: &mut Writer, sum: V, factor: V, _: V| w.fma(sum, factor, factor);
+    Ok(2.0 * rate(target, multiply)? * LANES as f64)
 }
 
-/// The same of codes: bytes whose products are summed in integers of 32 bits, in billions of operations a second.
+/// As [`measure`], for bytes whose products are summed in integers of 32 bits.
 ///
 /// # Errors
 /// As [`measure`].
 pub fn measure_codes(target: &Target) -> Result<f64, ExecError> {
-    of_elements(target, Elements::Codes)
+    let multiply = |w: &mut Writer, sum: V, factor: V, _: V| w.dot4(sum, factor, factor);
+    Ok(2.0 * rate(target, multiply)? * (LANES * QUAD) as f64)
 }
 
-fn of_elements(target: &Target, elements: Elements) -> Result<f64, ExecError> {
+/// As [`measure`], for products of signs: bits are selected, counted and summed.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_signs(target: &Target) -> Result<f64, ExecError> {
+    let multiply = |w: &mut Writer, sum: V, word: V, differ: V| {
+        w.bit_select(differ, word, word, sum);
+        w.count_ones(differ, differ);
+        w.bin(Bin::AddInt, sum, sum, differ);
+    };
+    Ok(2.0 * rate(target, multiply)? * (LANES * WORD) as f64)
+}
+
+/// How many times a nanosecond a sum takes what `step` writes, given the sum, a vector and a register of its own.
+fn rate(target: &Target, step: impl Fn(&mut Writer, V, V, V)) -> Result<f64, ExecError> {
     let mut schedule = Schedule::new(1);
-    let call = Nest::Call(schedule.program(program(target.vectors, elements)));
+    let call = Nest::Call(schedule.program(program(target.vectors, step)));
     let axis = Axis { count: RANGE, steps: offsets([signed(VECTOR_BYTES)]) };
     schedule.parts.push(Part::new([axis], STAY, call));
     let time = exec::time(&schedule, RANGE * LANES, target, SO_LONG)?;
-    let products = if elements == Elements::Codes { 4 } else { 1 };
-    let operations = 2 * RANGE * TURNS * target.vectors.accumulators() * LANES * products;
-    Ok(operations as f64 / time.as_secs_f64() / 1e9)
+    Ok((RANGE * TURNS * target.vectors.accumulators()) as f64 / time.as_secs_f64() / 1e9)
 }
 
 /// Sums in registers that take products until they are stored.
-fn program(vectors: Vectors, elements: Elements) -> Program {
+fn program(vectors: Vectors, step: impl Fn(&mut Writer, V, V, V)) -> Program {
     let place = P(0).at(0);
     let mut w = Writer::new(1, vectors.registers());
-    let factor = w.take();
+    let (factor, other) = (w.take(), w.take());
     w.load(factor, place);
     let sums = w.take_all(vectors.accumulators());
     sums.iter().for_each(|&sum| w.set(sum, factor));
-    w.repeat(TURNS, |w| {
-        sums.iter().for_each(|&sum| match elements {
-            Elements::F32 => w.fma(sum, factor, factor),
-            Elements::Codes => w.dot4(sum, factor, factor),
-        });
-    });
+    w.repeat(TURNS, |w| sums.iter().for_each(|&sum| step(w, sum, factor, other)));
     sums.iter().for_each(|&sum| w.store(place, sum));
     w.finish()
 }
@@ -115,9 +120,9 @@ mod tests {
 
     #[test]
     fn every_machine_multiplies() {
-        for measure in [measure, measure_codes] {
+        for measure in [measure, measure_codes, measure_signs] {
             let peak = measure(&Target::host(1)).unwrap();
-            assert!(peak > 0.5 && peak < 1e5, "{peak} billions a second");
+            assert!(peak > 0.5 && peak < 1e6, "{peak} billions a second");
         }
         let bandwidth = bandwidth(&Target::host(1)).unwrap();
         assert!(bandwidth > 0.5 && bandwidth < 1e5, "{bandwidth} GB/s");

@@ -24,7 +24,7 @@ impl Target {
 /// The instructions tiles are lowered to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vectors {
-    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL, VNNI and VPOPCNTDQ.
     Avx512,
     /// 256-bit, x86-64 with AVX2 and FMA.
     Avx2,
@@ -54,6 +54,7 @@ impl Vectors {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("avx512vpopcntdq")
             {
                 return Vectors::Avx512;
             }

@@ -1,7 +1,9 @@
 //! Tuning: what computes each layer of compressed weights fastest on this host, by measuring.
 //!
 //! The graph is compiled once for each algorithm, every layer that the algorithm can compute computed by it, and
-//! these are run in turns; a layer's time is the least of its steps' together, conversions it needs included.
+//! these are run in turns; a layer's time is that of its steps together, conversions it needs included: the least,
+//! or the median of runs on several threads, since a thread that was kept from running sees in no time what others
+//! did meanwhile.
 //! The planner then chooses by these times instead of modelled ones. Last, whole runs of what the cost model
 //! chose, what was measured to be best and what is dense throughout are measured in turns too, so that tuning never
 //! makes a model slower.
@@ -67,7 +69,7 @@ pub fn tune(
         forms.push(compile(Selection::Always(algorithm))?);
     }
     let second = cycles_a_second(target)?;
-    let mut measured = Measured::default();
+    let mut samples: BTreeMap<(String, Algorithm), Vec<f64>> = BTreeMap::new();
     in_turns(&mut forms, so_long / 2, |run, (_, executable)| {
         progress(&format!("measuring {layers} layers, round {}", run + 1));
         let mut times: BTreeMap<String, Duration> = BTreeMap::new();
@@ -76,11 +78,18 @@ pub fn tune(
         }
         for choice in executable.choices() {
             if let Some(time) = times.get(&choice.layer) {
-                measured.add(&choice.layer, choice.chosen, time.as_secs_f64() * second);
+                let layer = (choice.layer.clone(), choice.chosen);
+                samples.entry(layer).or_default().push(time.as_secs_f64() * second);
             }
         }
         Ok(())
     })?;
+    let mut measured = Measured::default();
+    for ((layer, algorithm), mut cycles) in samples {
+        cycles.sort_by(f64::total_cmp);
+        let one = if target.threads > 1 { cycles.len() / 2 } else { 0 };
+        measured.add(&layer, algorithm, cycles[one]);
+    }
     // The first of all algorithms is the dense one, which can compute every layer.
     let dense = forms.swap_remove(0);
     drop(forms);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::target::Vectors;
 use crate::tile::batch_norm::{Moments, Products, Slopes, Statistics};
-use crate::tile::contract::{Contract, Elements};
+use crate::tile::contract::{Contract, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
@@ -19,9 +19,11 @@ use crate::tile::recode::{Format, Recode};
 use crate::tile::recurrent::Recurrent;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
+use crate::tile::sign_bits::SignBits;
 use crate::tile::split::Split;
 use crate::tile::spmm::{Planes, Spmm};
 use crate::tile::spmm_unrolled::Unrolled;
+use crate::tile::spmv::{Spmv, WINDOW};
 use crate::tile::transpose::Transpose;
 use crate::tile::weight_grad::WeightGrad;
 use crate::tile::winograd::{Patches, Tiles};
@@ -68,6 +70,8 @@ works! {
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
     Unrolled,
+    /// A sparse matrix times few rows.
+    Spmv,
     /// The transformation of the patches of a convolution.
     Patches,
     /// The transformation of sums to the tiles of a convolution.
@@ -88,6 +92,8 @@ works! {
     Resample,
     /// A copy between strides.
     Copy,
+    /// Signs packed as bits.
+    SignBits,
     /// Images split by columns.
     Split,
     /// A transposition, also to and from blocks of channels.
@@ -119,6 +125,7 @@ impl Work {
             Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns * d.kernel[0] * d.kernel[1],
             Work::Spmm(s) => s.macs(),
             Work::Unrolled(u) => u.macs(),
+            Work::Spmv(s) => s.macs(),
             Work::Recurrent(r) => r.macs(),
             Work::WeightGrad(g) => g.macs(),
             _ => 0,
@@ -136,6 +143,8 @@ impl Work {
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
+            // Lanes without a weight take their time too.
+            Work::Spmv(s) => s.rows * s.slots() * LANES,
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -149,6 +158,7 @@ impl Work {
             Work::Copy(c) => c.elements(),
             Work::Transpose(t) => t.elements(),
             Work::Split(s) => s.elements(),
+            Work::SignBits(s) => s.elements(),
             Work::Fill(f) => f.elements(),
             Work::Patches(p) => p.to.bytes(),
             Work::Tiles(t) => t.from.bytes(),
@@ -177,7 +187,7 @@ impl Work {
         match self {
             Work::Contract(c) => {
                 let outer = c.images * c.groups;
-                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.depth());
+                let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.terms());
                 if outer == 1 {
                     format!("{points}×{outputs}×{depth}")
                 } else {
@@ -194,6 +204,7 @@ impl Work {
             Work::Pixels(p) => format!("{}×{}×{}", p.images * p.channels, p.rows, p.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
+            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),
@@ -212,6 +223,7 @@ impl Work {
             Work::LaneSums(_) => self.elements().to_string(),
             Work::Copy(_)
             | Work::Split(_)
+            | Work::SignBits(_)
             | Work::Transpose(_)
             | Work::Fill(_)
             | Work::Patches(_)
@@ -232,9 +244,18 @@ impl fmt::Display for Work {
         match self {
             Work::Contract(c) => {
                 let tiling = c.tiling;
-                let word = if c.runs.iter().any(|run| run.loops.len() > 1) { "conv" } else { "gemm" };
-                let elements = if c.elements == Elements::F32 { "f32" } else { "i8" };
-                write!(f, "{elements}_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
+                let weights = match c.weights {
+                    Weights::Coded(code) => code.word(),
+                    Weights::Signs(_) => "xnor",
+                    Weights::Quads { .. } => "i8",
+                    Weights::Packed | Weights::Rows { .. } => "f32",
+                };
+                let word = match () {
+                    () if c.runs.iter().any(|run| run.loops.len() > 1) => "conv",
+                    () if !matches!(weights, "f32" | "i8") && c.rows * c.columns == 1 => "gemv",
+                    () => "gemm",
+                };
+                write!(f, "{weights}_{word}_{}x{}", tiling.blocks * LANES, tiling.rows * tiling.columns)
             }
             Work::Depthwise(_) => f.write_str("f32_dwconv"),
             Work::DepthwiseCodes(_) => f.write_str("i8_dwconv"),
@@ -247,6 +268,7 @@ impl fmt::Display for Work {
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
+            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",
                 (PoolKind::Average { .. }, None) => "f32_average_pool",
@@ -263,6 +285,7 @@ impl fmt::Display for Work {
             Work::Rows(r) => write!(f, "f32_{}", r.function.word()),
             Work::Copy(_) => f.write_str("f32_copy"),
             Work::Split(_) => f.write_str("f32_split"),
+            Work::SignBits(_) => f.write_str("f32_sign_bits"),
             Work::Transpose(_) => f.write_str("f32_transpose"),
             Work::Fill(_) => f.write_str("f32_fill"),
             Work::Patches(_) => f.write_str("f32_winograd_patches_4x4"),

@@ -1,6 +1,7 @@
 //! Every kernel of the JIT against the interpreter, over a table of configurations that visits the edges: one
 //! element, primes, a tile and one more or less, borders wider than the plane, several samples and groups.
 
+mod coded;
 mod codes;
 mod gradients;
 mod movement;

@@ -5,15 +5,17 @@ use cranelift_codegen::settings::Configurable;
 
 use super::*;
 use crate::lower::functions;
-use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
+use crate::tile::contract::{Code, Contract, Run, Signs, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function as Elementwise;
 use crate::tile::map::{Map, MapOther};
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
+use crate::tile::sign_bits::SignBits;
 use crate::tile::spmm::{Matrix, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
+use crate::tile::spmv::{self, Spmv};
 use crate::tile::{LANES, VECTOR_BYTES};
 use crate::work::Work;
 
@@ -34,12 +36,51 @@ fn contract() -> Work {
         x: Strides { row, column, ..Strides::default() },
         y: Strides { row: 3 * block, column: block, ..Strides::default() },
         whole_blocks: true,
-        elements: Elements::F32,
         weights: Weights::Packed,
         epilogue: Epilogue { bias: true, ..Epilogue::default() },
         tiling: Tiling { blocks: 1, rows: 2, columns: 3 },
     };
     contract.into()
+}
+
+/// A row of a matrix by a block of outputs, so many values of k a tap apart.
+fn row(weights: Weights, taps: Vec<i64>) -> Work {
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: LANES,
+        rows: 1,
+        columns: 1,
+        runs: vec![Run { start: 0, loops: vec![], taps }],
+        x: Strides::default(),
+        y: Strides::default(),
+        whole_blocks: true,
+        weights,
+        epilogue: Epilogue { bias: true, ..Epilogue::default() },
+        tiling: Tiling { blocks: 1, rows: 1, columns: 1 },
+    };
+    contract.into()
+}
+
+/// Two weights of a codebook of sixteen.
+fn clustered() -> Work {
+    row(Weights::Coded(Code { values: 16, scaled: false }), vec![0, 4])
+}
+
+/// Four ternary weights: a code of three, and one of what is left.
+fn ternary() -> Work {
+    row(Weights::Coded(Code { values: 3, scaled: true }), vec![0, 4, 8, 12])
+}
+
+/// One word of signs.
+fn signs() -> Work {
+    row(Weights::Signs(Signs { weights: 32, count: 8, window: [(1, 0); 2] }), vec![0])
+}
+
+/// Signs of twenty channels.
+fn sign_bits() -> Work {
+    let x = Strides { block: 64, ..Strides::default() };
+    SignBits { images: 1, rows: 1, columns: 1, channels: 20, x, y: Strides::default() }.into()
 }
 
 /// A row of three pixels, three taps.
@@ -72,8 +113,7 @@ fn contract_codes() -> Work {
         x: Strides { column, ..Strides::default() },
         y: Strides { column: 16, ..Strides::default() },
         whole_blocks: true,
-        elements: Elements::Codes { summed: 8 },
-        weights: Weights::Packed,
+        weights: Weights::Quads { summed: 8 },
         epilogue: Epilogue {
             bias: true,
             steps: vec![(Elementwise::Mul, Other::Vector(0))],
@@ -120,7 +160,27 @@ fn spmm() -> Work {
 
 fn unrolled() -> Work {
     let (planes, matrix, offsets) = planes();
-    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1, panel: None }.into()
+    Unrolled { planes, pattern: Arc::new(Pattern::new(&matrix, offsets)), group: 2, chunks: 1, panel: None, cold: true }
+        .into()
+}
+
+/// Three outputs of seven weights by a row of 40.
+fn spmv() -> Work {
+    let weights: Vec<f32> = (0..120).map(|i| if i % 17 == 0 { i as f32 } else { 0.0 }).collect();
+    let matrix = Matrix::new(3, |o| (0, &weights[o * 40..][..40]));
+    let spmv = Spmv {
+        rows: 1,
+        steps_of_rows: [0, 0],
+        outputs: 3,
+        depth: 40,
+        nonzeros: 7,
+        coded: false,
+        groups: spmv::groups(&matrix, 40, false),
+        threads: 1,
+        steps: vec![(Elementwise::Relu, Other::None)],
+        operands: 0,
+    };
+    spmv.into()
 }
 
 /// ReLU of rows that end within a vector.
@@ -169,8 +229,13 @@ fn code_is_as_it_was() {
         ("depthwise_row", depthwise()),
         ("relu", relu()),
         ("softmax_5", softmax()),
+        ("clustered_2", clustered()),
+        ("ternary_4", ternary()),
+        ("signs_32", signs()),
+        ("sign_bits_20", sign_bits()),
         ("spmm_2", spmm()),
         ("spmm_jit_2", unrolled()),
+        ("spmv_3", spmv()),
     ];
     for (case, work) in cases {
         for layer in LAYERS {

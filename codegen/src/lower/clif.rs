@@ -1,10 +1,13 @@
 //! Tile programs as Cranelift IR: a vector is four registers of 128 bits. Runs on every host that Cranelift
 //! supports, and gives the bits that the wider lowerings give.
 
+mod bits;
 mod codes;
+mod scatter;
+mod tables;
 
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Type, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 
 use crate::tile::program::{FIRST_LOCAL, MAX_LOCALS};
@@ -29,7 +32,7 @@ pub(crate) fn lower(b: &mut FunctionBuilder<'_>, pointers: &[Value], program: &P
             variable
         })
         .collect();
-    let mut lowering = Lowering { b, pointers, vectors: Vec::new(), has_fma };
+    let mut lowering = Lowering { b, pointers, vectors: Vec::new(), table: None, has_fma };
     lowering.block(&program.insts);
 }
 
@@ -38,6 +41,8 @@ struct Lowering<'a, 'f> {
     pointers: Vec<Variable>,
     /// By register, made when first met.
     vectors: Vec<Option<[Variable; PARTS]>>,
+    /// Where tables are laid out.
+    table: Option<StackSlot>,
     has_fma: HasFma,
 }
 
@@ -121,6 +126,22 @@ impl Lowering<'_, '_> {
                 let value = self.get(*v, usize::from(*four));
                 self.store(value, *m, 0);
             }
+            Inst::Shr(d, a, n) => self.each_of(*d, *a, |l, _, a| l.shr(a, i64::from(*n))),
+            Inst::Lookup { d, index, low, high } => {
+                let table: Vec<V> = [*low].into_iter().chain(*high).collect();
+                self.lookup(*d, *index, &table);
+            }
+            Inst::BitSelect { d, mask, x, y } => self.each(*d, |l, part| {
+                let [mask, x, y] = [*mask, *x, *y].map(|v| l.get(v, part));
+                l.b.ins().bitselect(mask, x, y)
+            }),
+            Inst::CountOnes(d, a) => self.each(*d, |l, part| {
+                let a = l.get(*a, part);
+                l.count_ones(a)
+            }),
+            Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
+            Inst::Warm(..) => {}
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
             Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
@@ -275,7 +296,7 @@ impl Lowering<'_, '_> {
             Bin::Mul => self.b.ins().fmul(a, s),
             Bin::Div => self.b.ins().fdiv(a, s),
             Bin::AddInt => {
-                let [a, s] = [a, s].map(|v| self.b.ins().bitcast(types::I32X4, lane_order(), v));
+                let (a, s) = (self.integers(a), self.integers(s));
                 let sum = self.b.ins().iadd(a, s);
                 self.b.ins().bitcast(PART, lane_order(), sum)
             }
@@ -304,8 +325,8 @@ impl Lowering<'_, '_> {
                 self.b.ins().bitcast(PART, lane_order(), n)
             }
             Un::FromInt => {
-                let n = self.b.ins().bitcast(types::I32X4, lane_order(), a);
-                self.b.ins().fcvt_from_sint(PART, n)
+                let a = self.integers(a);
+                self.b.ins().fcvt_from_sint(PART, a)
             }
             Un::Exp2 => {
                 let n = self.b.ins().fcvt_to_sint_sat(types::I32X4, a);

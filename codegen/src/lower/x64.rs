@@ -4,11 +4,15 @@
 //! returned. Numbers the code needs lie behind it and are reached relative to the instruction pointer, so the
 //! bytes can be placed anywhere.
 
+mod bits;
 mod codes;
 mod disassembly;
 mod lanes;
+mod scatter;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warm;
 
 pub(crate) use disassembly::disassemble;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
@@ -44,8 +48,15 @@ const TEMPORARY_2: Register = Register::YMM14;
 
 /// Lowers a program to vectors of 512 bits if `wide`, else of 256.
 pub(crate) fn lower(program: &Program, wide: bool) -> Vec<u8> {
-    let mut asm =
-        Assembler { encoder: Encoder::new(64), at: 0, pool: Vec::new(), fixups: Vec::new(), forward: Vec::new(), wide };
+    let mut asm = Assembler {
+        encoder: Encoder::new(64),
+        at: 0,
+        pool: Vec::new(),
+        fixups: Vec::new(),
+        forward: Vec::new(),
+        lines: Vec::new(),
+        wide,
+    };
     let counters = &COUNTERS[FIRST_SAVED..depth(&program.insts).max(FIRST_SAVED)];
     let locals = &POINTERS[FIRST_LOCAL..FIRST_LOCAL.max(last_pointer(&program.insts) + 1)];
     let saved = [counters, locals].concat();
@@ -92,6 +103,8 @@ struct Assembler {
     fixups: Vec<(usize, usize, usize)>,
     /// Jumps ahead: where their displacement stands, where their instruction ends, and where they lead.
     forward: Vec<(usize, usize, usize)>,
+    /// Where numbers stand that count the lines of all code.
+    lines: Vec<usize>,
     wide: bool,
 }
 
@@ -133,6 +146,7 @@ impl Assembler {
             bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
         bytes.extend(self.pool.iter().flat_map(|word| word.to_le_bytes()));
+        warm::fill_in(&mut bytes, &self.lines);
         bytes
     }
 
@@ -220,6 +234,13 @@ impl Assembler {
             Inst::Interleave { d, a, b, width, high } => self.interleave(*d, *a, *b, *width, *high),
             Inst::Deinterleave { d, a, b, odd } => self.deinterleave(*d, *a, *b, *odd),
             Inst::StoreFour(m, v, four) => self.store_four(*m, *v, usize::from(*four)),
+            Inst::Shr(d, a, n) => self.shr(*d, *a, i32::from(*n)),
+            Inst::Lookup { d, index, low, high } => self.lookup(*d, *index, *low, *high),
+            Inst::BitSelect { d, mask, x, y } => self.bit_select(*d, *mask, *x, *y),
+            Inst::CountOnes(d, a) => self.count_ones(*d, *a),
+            Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
+            Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
+            Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
             Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
@@ -409,11 +430,7 @@ impl Assembler {
     }
 
     fn select(&mut self, d: V, cmp: Cmp, a: V, s: Src, x: V, y: V) {
-        let predicate = match cmp {
-            Cmp::Less => 0x11,
-            Cmp::Greater => 0x1e,
-            Cmp::Equal => 0x00,
-        };
+        let predicate = predicate(cmp);
         if self.wide {
             let (d, a, x, y) = (self.reg(d, 0), self.reg(a, 0), self.reg(x, 0), self.reg(y, 0));
             let compare = Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
@@ -463,15 +480,24 @@ impl Assembler {
     }
 }
 
+/// The immediate of a comparison.
+fn predicate(cmp: Cmp) -> i32 {
+    match cmp {
+        Cmp::Less => 0x11,
+        Cmp::Greater => 0x1e,
+        Cmp::Equal => 0x00,
+    }
+}
+
 fn bin(op: Bin) -> Codes {
     match op {
         Bin::Add => Codes(Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vaddps_ymm_ymm_ymmm256),
         Bin::Sub => Codes(Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vsubps_ymm_ymm_ymmm256),
         Bin::Mul => Codes(Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vmulps_ymm_ymm_ymmm256),
         Bin::Div => Codes(Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
+        Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
         Bin::Max => Codes(Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
         Bin::Min => Codes(Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),
-        Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
     }
 }
 

@@ -6,6 +6,8 @@
 
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
+use crate::tile::LANES;
+use crate::tile::spmv::{MAX_ROWS, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -19,6 +21,11 @@ const CACHED: usize = 2 << 20;
 /// Cycles in which constants of so many bytes come to the processor.
 pub(super) fn reading(bytes: usize) -> f64 {
     bytes as f64 / if bytes > CACHED { 4.0 } else { 24.0 }
+}
+
+/// Cycles of a dense product of `m` rows with a constant matrix of `k` rows and `n` columns.
+pub(super) fn dense_matrix([m, n, k]: [usize; 3]) -> f64 {
+    ((m * k * n.div_ceil(LANES)) as f64 * DENSE).max(reading(k * n * 4))
 }
 
 /// A layer.
@@ -80,9 +87,9 @@ const FAR: f64 = 2.4;
 const FAR_AHEAD: f64 = 0.9;
 
 /// Weights whose code stays in a processor's own caches from one run to the next, and cycles for each where they
-/// are more.
+/// are more: it is brought near before it runs.
 const CACHED_CODE: usize = 20_000;
-const COLD: f64 = 5.0;
+const COLD: f64 = 2.0;
 
 /// Vectors of positions that are too few to pay for reading code.
 const FEW: usize = 4;
@@ -146,6 +153,50 @@ impl Product {
 /// The candidate of fewest cycles.
 pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<Candidate> {
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
+}
+
+/// A sparse product with few rows, whose lanes are outputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FewRows {
+    pub(super) rows: usize,
+    pub(super) outputs: usize,
+    pub(super) depth: usize,
+    pub(super) nonzeros: usize,
+    /// Whether weights are codes.
+    pub(super) coded: bool,
+    pub(super) vectors: Vectors,
+}
+
+impl FewRows {
+    /// Slots, about, of weights anywhere: for every sixteen elements some lane is a slot behind.
+    fn slots(&self) -> f64 {
+        let behind = (self.outputs * self.depth / LANES).min(2 * LANES * self.nonzeros);
+        (self.nonzeros + behind) as f64 / LANES as f64
+    }
+
+    /// The kernel, if rows are few and as long as windows.
+    pub(super) fn candidate(&self) -> Option<Candidate> {
+        let cycles = self.cycles();
+        (self.rows <= MAX_ROWS && self.depth >= WINDOW).then_some(Candidate { algorithm: Algorithm::Spmv, cycles })
+    }
+
+    fn cycles(&self) -> f64 {
+        let slots = self.slots();
+        let bytes = if self.coded { 22.7 } else { 76.0 };
+        // Where a vector is one register, rows share what is done for each slice and slot.
+        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.coded) {
+            (1, false) => (50.0, 2.8, 20.0, 2.2),
+            (1, true) => (50.0, 3.2, 20.0, 2.2),
+            (2, false) => (60.0, 9.0, 60.0, 9.0),
+            (2, true) => (60.0, 17.0, 60.0, 17.0),
+            (_, false) => (60.0, 31.0, 60.0, 31.0),
+            (_, true) => (60.0, 58.0, 60.0, 58.0),
+        };
+        let others = (self.rows - 1) as f64;
+        let slices = self.outputs.div_ceil(LANES) as f64;
+        let work = slots * (slot + others * other_slot) + slices * (slice + others * other_slice);
+        work.max(reading((slots * bytes) as usize))
+    }
 }
 
 /// Passes over all layers; each makes the whole cheaper, so that few are needed.
@@ -257,6 +308,36 @@ mod tests {
         let readers = [1, 2].map(|layer| Reader { layer, split: true });
         let value = Value { producer: 0, readers: readers.to_vec(), cycles: 3.0 };
         assert_eq!(choose(&layers, &[value]).planes, [false, true, true]);
+    }
+
+    #[test]
+    fn few_rows_by_dense_weights_are_not_sparse() {
+        let (outputs, depth) = (300_usize, 784);
+        // Lookups in two registers for each vector take as long as the products of two rows, and in four longer.
+        let cases = [(1, true, true), (2, true, false), (4, true, false)];
+        for (rows, wide, narrow) in cases {
+            for (vectors, gains) in [(Vectors::Avx512, wide), (Vectors::Avx2, narrow), (Vectors::Clif, false)] {
+                let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
+                let dense = dense.max(reading(depth * outputs * 4));
+                let cycles = |nonzeros| {
+                    FewRows { rows, outputs, depth, nonzeros, coded: false, vectors }.candidate().map(|c| c.cycles)
+                };
+                let (all, tenth) = (cycles(outputs * depth), cycles(outputs * depth / 10));
+                assert!(
+                    all > Some(dense) && (tenth < Some(dense)) == gains,
+                    "{vectors}, {rows} rows: {tenth:?} of {dense}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_are_few_and_long() {
+        let of = |rows, depth| {
+            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
+            few.candidate().is_some()
+        };
+        assert!(of(4, 32) && !of(5, 32) && !of(4, 31));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::chain::{Beside, Chain};
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
-use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::epilogue::{Epilogue, Strides};
@@ -97,6 +97,7 @@ impl Planner<'_> {
         for node in self.graph.topo_order() {
             let border = match self.graph.op(node) {
                 Op::Conv(_) if self.sparse.contains_key(&node) || self.layers_compute(node) => None,
+                Op::Conv(conv) if self.sign_convolution_weights(node, conv).is_some() => None,
                 Op::Conv(conv) => {
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
                         Some(grid) => window.border_of_patches(grid),
@@ -124,6 +125,9 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
+        if self.sparse_pixel(chain, conv, &window).is_some() {
+            return Some(());
+        }
         if let Some(&algorithm) = self.sparse.get(&node) {
             let planned = self.sparse_convolution(chain, conv, &window, algorithm).is_some();
             self.choices.planned(node, planned);
@@ -131,11 +135,15 @@ impl Planner<'_> {
                 return Some(());
             }
         }
+        if self.sign_convolution(chain, conv).is_some() {
+            return Some(());
+        }
         let per_group = [weights[1], weights[0] / conv.group];
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
-        if let Some(grid) = self.winograd_grid(conv.group, &window) {
+        let coded = self.coded_convolution(w, conv.group, &window);
+        if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| coded.is_none()) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
@@ -163,6 +171,10 @@ impl Planner<'_> {
         let [_, _, rows, columns] = window.output();
         let blocks = outputs.div_ceil(LANES);
         let temporaries = epilogue.temporaries();
+        let weights = match &coded {
+            Some(coded) => Weights::Coded(coded.code),
+            None => Weights::Packed,
+        };
         let mut contract = Contract {
             images: window.images,
             groups,
@@ -173,16 +185,24 @@ impl Planner<'_> {
             x: x_strides,
             y,
             whole_blocks: true,
-            elements: Elements::F32,
-            weights: Weights::Packed,
+            weights,
             epilogue,
-            tiling: Tiling::choose(&self.target, [blocks, rows, columns], temporaries),
+            tiling: Tiling::choose_with(&weights, &self.target, [blocks, rows, columns], temporaries),
         };
         contract.flatten(&self.target);
         let how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
-        let (group_outputs, group_channels) = (weights[0] / conv.group, weights[1]);
+        let [group_outputs, group_channels] = [per_group[1], per_group[0]];
         let same_groups = groups == conv.group;
-        let w_arg = if self.graph.constant(w).is_none() {
+        let w_arg = if let Some(coded) = coded {
+            let packing = contract.clone();
+            self.packed_codes(w, format!("coded {how}"), move |constant| {
+                let (values, numbers, factor) = coded.read(constant);
+                let row = channels * taps;
+                let places: Vec<usize> = (0..row).map(|k| order.at(k)).map(|(c, tap)| c * taps + tap).collect();
+                let number = |group, o, k: usize| numbers[(group * outputs + o) * row + places[k]];
+                packing.pack_codes(coded.code, &values, number, |group, o| factor(group * outputs + o))
+            })?
+        } else if self.graph.constant(w).is_none() {
             let row = signed(group_channels * taps * 4);
             let steps = ValueSteps { group: row * signed(outputs), output: row };
             let own = |group: usize| {

@@ -14,7 +14,7 @@ use super::conv::Order;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Blocked, image_shape};
 use crate::plan::Arg;
-use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
 use crate::tile::epilogue::{Epilogue, Strides};
 use crate::tile::{LANES, signed};
@@ -323,7 +323,6 @@ impl Planner<'_> {
             x: Strides { block: 0, ..x },
             y,
             whole_blocks: true,
-            elements: Elements::F32,
             weights: Weights::Packed,
             epilogue,
             tiling: Tiling::choose(&self.target, [outputs.div_ceil(LANES), rows, columns], temporaries),

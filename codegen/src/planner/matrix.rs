@@ -7,10 +7,11 @@ use super::Planner;
 use super::chain::{Beside, Chain};
 use super::sparse_matrix::SparseMatrix;
 use super::values::{Steps as ValueSteps, WeightBox};
+use crate::choice::Algorithm;
 use crate::layout::{Layout, permuted, plain_strides, reshaped};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
-use crate::tile::contract::{Contract, Elements, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function;
 use crate::tile::{LANES, VECTOR_BYTES, signed};
@@ -99,19 +100,47 @@ impl Planner<'_> {
         }
         let k = weights[usize::from(right.transposed)];
         let m = input.iter().product::<usize>() / k;
-        if !left.transposed {
-            let layer =
-                SparseMatrix { shape: [m, n, k], transposed: right.transposed, factor: right.factor, bias, act };
-            if self.sparse_matrix(chain, &layer).is_some() {
-                return Some(());
+        let Right { transposed, factor } = right;
+        let (mut coded, mut signs) = (None, None);
+        if !left.transposed && graph.constant(w).is_some() {
+            let axis = usize::from(!transposed);
+            let mut others = Vec::new();
+            if let Some((found, candidate)) = self.coded_matrix(w, axis, [m, n, k]) {
+                coded = Some(found);
+                others.push(candidate);
             }
+            if let Some((found, candidate)) = self.sign_matrix(node, axis, [m, n, k]).filter(|_| factor > 0.0) {
+                signs = Some(found);
+                others.push(candidate);
+            }
+            let layer = SparseMatrix { shape: [m, n, k], transposed, factor, bias, act };
+            let (algorithm, nonzeros) =
+                self.matrix_algorithm(chain, &layer, others).unwrap_or((Algorithm::Dense, k * n));
+            let planned = match algorithm {
+                Algorithm::Spmm | Algorithm::SpmmUnrolled => {
+                    Some(self.sparse_product(chain, &layer, (algorithm, nonzeros)))
+                }
+                Algorithm::Spmv => Some(self.sparse_vectors(chain, &layer, nonzeros)),
+                Algorithm::Dense | Algorithm::Codes | Algorithm::Signs => None,
+            };
+            if let Some(planned) = planned {
+                self.choices.planned(node, planned.is_some());
+                if planned.is_some() {
+                    return Some(());
+                }
+            }
+            coded = coded.filter(|_| algorithm == Algorithm::Codes);
+            signs = signs.filter(|_| algorithm == Algorithm::Signs);
         }
-        let (arg, rows) = if left.transposed {
+        let (mut arg, mut rows) = if left.transposed {
             let (arg, strides) = self.strided(node, x)?;
             (arg, permuted(&strides, &[1, 0]))
         } else {
             self.matrix_rows(node, x, [m, k])?
         };
+        if signs.is_some() && rows[1] != 4 {
+            (arg, rows) = (self.plain(node, x)?, plain_strides(&[m, k]));
+        }
         let constant = graph.constant(w).is_some();
         if !constant && right.factor != 1.0 && bias.is_some() {
             return None;
@@ -130,7 +159,23 @@ impl Planner<'_> {
         if !constant && right.factor != 1.0 {
             epilogue.steps.insert(0, (Function::Mul, Other::Number(right.factor)));
         }
-        let (contract, w_arg) = if constant {
+        let (contract, w_arg) = if let Some(signs) = signs {
+            let (contract, bits, w_arg) =
+                self.sign_product(node, signs, &product, (arg, rows[0]), (right.transposed, right.factor, epilogue))?;
+            arg = bits;
+            (contract, w_arg)
+        } else if let Some(coded) = coded {
+            let coded = coded.times(right.factor);
+            let contract = self.contract(&product, Weights::Coded(coded.code), epilogue);
+            let how = format!("codes {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+            let packing = contract.clone();
+            let w_arg = self.packed_codes(w, how, move |constant| {
+                let (values, numbers, factor) = coded.read(constant);
+                let place = |o, i| if right.transposed { o * k + i } else { i * n + o };
+                packing.pack_codes(coded.code, &values, |_, o, i| numbers[place(o, i)], |_, o| factor(o))
+            })?;
+            (contract, w_arg)
+        } else if constant {
             let contract = self.contract(&product, Weights::Packed, epilogue);
             let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
             let packing = contract.clone();
@@ -222,13 +267,18 @@ impl Planner<'_> {
     pub(super) fn contract(&self, product: &Product, weights: Weights, epilogue: Epilogue) -> Contract {
         let Product { batch, m, n, k, a, c } = *product;
         let taps = |n: usize| (0..n).map(|i| signed(i) * a[3]).collect::<Vec<i64>>();
-        let (whole, rest) = (k / UNROLL, k % UNROLL);
+        let unroll = match weights {
+            // Whole words.
+            Weights::Coded(code) => UNROLL.next_multiple_of(code.span()),
+            _ => UNROLL,
+        };
+        let (whole, rest) = (k / unroll, k % unroll);
         let mut runs = Vec::new();
         if whole > 0 {
-            runs.push(Run { start: 0, loops: vec![(whole, a[3] * signed(UNROLL))], taps: taps(UNROLL) });
+            runs.push(Run { start: 0, loops: vec![(whole, a[3] * signed(unroll))], taps: taps(unroll) });
         }
         if rest > 0 {
-            runs.push(Run { start: a[3] * signed(whole * UNROLL), loops: Vec::new(), taps: taps(rest) });
+            runs.push(Run { start: a[3] * signed(whole * unroll), loops: Vec::new(), taps: taps(rest) });
         }
         let temporaries = epilogue.temporaries();
         let mut target = self.target;
@@ -244,10 +294,9 @@ impl Planner<'_> {
             x: Strides { image: a[0], group: a[1], block: 0, row: 0, column: a[2] },
             y: Strides { image: c[0], group: c[1], block: signed(VECTOR_BYTES), row: 0, column: c[2] },
             whole_blocks: false,
-            elements: Elements::F32,
             weights,
             epilogue,
-            tiling: Tiling::choose(&target, [n.div_ceil(LANES), 1, m], temporaries),
+            tiling: Tiling::choose_with(&weights, &target, [n.div_ceil(LANES), 1, m], temporaries),
         }
     }
 

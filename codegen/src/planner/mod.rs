@@ -9,7 +9,7 @@
 mod batch_norm;
 mod chain;
 mod choose;
-mod codes;
+mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
@@ -24,12 +24,15 @@ mod movement;
 mod norm;
 mod places;
 mod planar;
+mod quantized;
 mod recurrent;
 mod resize;
 mod rows;
 mod select;
+mod signs;
 mod sparse;
 mod sparse_matrix;
+mod sparse_vectors;
 mod sums;
 mod values;
 mod view;
@@ -42,7 +45,7 @@ use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident
 
 use crate::choice::{Algorithm, Choice, Modelled, Selection};
 use crate::memory::Memory;
-use crate::pack::{self, Packed, Packing};
+use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
 use crate::tile::function::Function;
@@ -86,15 +89,17 @@ pub(crate) struct Planner<'g> {
     /// The residents that results take the places of.
     replaces: HashMap<ValueId, ValueId>,
     /// Layers that compute with codes, by the node that ends them.
-    layers: HashMap<NodeId, codes::Layer>,
+    layers: HashMap<NodeId, quantized::Layer>,
     /// What becomes of numbers that are quantized and dequantized, by the node that dequantizes them.
     on_grid: HashMap<NodeId, (ValueId, Function)>,
     /// Where values lie that are kept as codes.
-    codes: HashMap<ValueId, codes::CodePlace>,
+    codes: HashMap<ValueId, quantized::CodePlace>,
     /// Borders that the readers of codes need.
     code_borders: HashMap<ValueId, [usize; 4]>,
     /// What computes layers of compressed weights.
     choices: Choices,
+    /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
+    cold_code: bool,
     /// The first node of the chain that is being planned.
     layer: Option<NodeId>,
 }
@@ -134,7 +139,7 @@ pub(crate) fn plan(
     selection: &Selection,
     residents: &[Resident],
 ) -> Result<Planned, ExecError> {
-    let codes::Found { layers, absorbed, on_grid } = codes::find(graph);
+    let quantized::Found { layers, absorbed, on_grid } = quantized::find(graph);
     let folded = fold::fold(graph, &absorbed)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {
@@ -161,6 +166,7 @@ pub(crate) fn plan(
         codes: HashMap::new(),
         code_borders: HashMap::new(),
         choices: Choices::default(),
+        cold_code: false,
         layer: None,
     };
     let results = graph.results();
@@ -349,7 +355,7 @@ impl Planner<'_> {
     ) -> Option<Arg> {
         let constant = self.graph.constant(value).filter(|constant| constant.dtype() == DType::F32)?;
         let index = *self.packed.entry((value.node, how)).or_insert_with_key(|(_, how)| {
-            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Box::new(layout)));
+            self.packings.push(Packing::Constant(constant.clone(), how.clone(), Layout::Elements(Box::new(layout))));
             self.packings.len() - 1
         });
         Some(Arg::Constant(index, 0))

@@ -29,6 +29,9 @@ const PANEL: usize = 400 << 10;
 /// Vectors of positions that are worth fetching the code of all rows for.
 const PANEL_VECTORS: usize = 8;
 
+/// Weights whose code and numbers, some 15 bytes each, stay in a processor's own caches from run to run.
+const CACHED_CODE: usize = 60_000;
+
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
 
@@ -69,6 +72,10 @@ impl Planner<'_> {
                 return None;
             }
             let window = self.sparse_window(node, conv)?;
+            let elsewhere = self.is_sparse_pixel(node, conv, &window);
+            if elsewhere || self.sign_convolution_weights(node, conv).is_some() {
+                return None;
+            }
             let weights = self.graph.operand(node, 1)?;
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, constant.nonzeros());
@@ -76,6 +83,8 @@ impl Planner<'_> {
             Some(Convolution { node, window, group, weights, nonzeros, sparse })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
+        let weights: usize = self.graph.topo_order().into_iter().filter_map(|node| self.sparse_weights(node)).sum();
+        self.cold_code = weights > CACHED_CODE;
         // Beside sparse layers others may gain from planes.
         let planes = convolutions.iter().any(|convolution| convolution.sparse);
         let candidates: Vec<Vec<Candidate>> =
@@ -93,8 +102,16 @@ impl Planner<'_> {
         self.agree_on_pitches(&convolutions);
     }
 
+    /// Weights of a layer that are not zero, if most are.
+    fn sparse_weights(&self, node: NodeId) -> Option<usize> {
+        let layer = matches!(self.graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
+        let weights = self.graph.constant_operand(node, 1).filter(|_| layer)?;
+        let nonzeros = weights.nonzeros();
+        is_sparse(nonzeros, weights.len()).then_some(nonzeros)
+    }
+
     /// The window of a convolution that a sparse product can compute: of constant weights and bias.
-    fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
+    pub(super) fn sparse_window(&self, node: NodeId, conv: &Conv) -> Option<Window> {
         let mut constants = [1, 2].into_iter().filter_map(|slot| self.graph.operand(node, slot));
         let is_constant = |value| self.graph.constant(value).is_some_and(|constant| constant.dtype() == DType::F32);
         constants.all(is_constant).then(|| self.conv_window(node, conv)).flatten()
@@ -323,7 +340,8 @@ impl Planner<'_> {
                     (equal_parts(planes.vectors, shares.div_ceil(units)), None)
                 });
             let how = format!("unrolled {:?} {group}", chain.end);
-            let unrolled = Unrolled { planes, pattern, group, chunks, panel };
+            let cold = self.cold_code;
+            let unrolled = Unrolled { planes, pattern, group, chunks, panel, cold };
             let packing = unrolled.clone();
             let packed = self.packed(w, how, move |weights| {
                 packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])

@@ -19,6 +19,7 @@ use crate::tile::spmm::{Matrix, Operand, Plane, Planes};
 use crate::tile::{LANES, signed};
 
 /// A layer `x·w + b`.
+#[derive(Clone, Copy)]
 pub(super) struct SparseMatrix {
     /// Rows, outputs, features.
     pub(super) shape: [usize; 3],
@@ -31,39 +32,60 @@ pub(super) struct SparseMatrix {
     pub(super) act: Act,
 }
 
+impl SparseMatrix {
+    /// The weights that are not zero.
+    pub(super) fn weights(&self, weights: &[f32]) -> Matrix {
+        let ([_, n, k], factor) = (self.shape, self.factor);
+        if self.transposed && factor == 1.0 {
+            return Matrix::new(n, |o| (0, &weights[o * k..][..k]));
+        }
+        let weight = |o: usize, i: usize| factor * weights[if self.transposed { o * k + i } else { i * n + o }];
+        let mut rows = Vec::with_capacity(n * k);
+        (0..n).for_each(|o| rows.extend((0..k).map(|i| weight(o, i))));
+        Matrix::new(n, |o| (0, &rows[o * k..][..k]))
+    }
+
+    /// The layer with all its weights.
+    pub(super) fn dense(&self) -> Candidate {
+        Candidate { algorithm: Algorithm::Dense, cycles: choose::dense_matrix(self.shape) }
+    }
+
+    /// The layer as a product whose lanes are rows.
+    fn product(&self, nonzeros: usize) -> Product {
+        let [m, n, k] = self.shape;
+        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1 }
+    }
+}
+
 impl Planner<'_> {
-    /// A layer by constants that are mostly zero, and the functions that follow it; `None` if another kernel is
-    /// faster.
-    pub(super) fn sparse_matrix(&mut self, chain: &Chain, layer: &SparseMatrix) -> Option<()> {
-        let (node, graph) = (chain.start, self.graph);
-        let [m, n, k] = layer.shape;
-        let w = graph.operand(node, 1)?;
-        let weights = graph.constant(w)?;
+    /// What computes a layer by constants; others than sparse and dense products, with what they cost, are given.
+    pub(super) fn matrix_algorithm(
+        &mut self,
+        chain: &Chain,
+        layer: &SparseMatrix,
+        others: Vec<Candidate>,
+    ) -> Option<(Algorithm, usize)> {
+        let (node, [m, n, k]) = (chain.start, layer.shape);
+        let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
         let nonzeros = weights.nonzeros();
-        let vectors = m.div_ceil(LANES);
-        let product = Product { images: 1, rows: n, nonzeros, vectors, channels: k, taps: 1 };
-        let dense = (m * k * n.div_ceil(LANES)) as f64 * choose::DENSE;
-        let dense = dense.max(choose::reading(k * n * 4));
         let sparse = is_sparse(nonzeros, k * n);
-        if !is_compressed(weights, nonzeros) {
+        let asked = sparse || !others.is_empty();
+        if !is_compressed(weights, nonzeros) && !asked {
             return None;
         }
-        let mut candidates = if sparse { product.candidates(self.target.vectors) } else { Vec::new() };
+        let mut candidates = if sparse { layer.product(nonzeros).candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
-        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense });
-        let candidates = self.admitted(node, sparse, candidates);
+        candidates.extend(self.few_rows(chain, layer, (weights, nonzeros)));
+        candidates.extend(others);
+        candidates.push(layer.dense());
+        let candidates = self.admitted(node, asked, candidates);
         let algorithm = candidates.first()?.algorithm;
         self.choose(node, (weights, nonzeros), candidates, algorithm);
-        if algorithm == Algorithm::Dense {
-            return None;
-        }
-        let planned = self.sparse_product(chain, layer, (algorithm, nonzeros));
-        self.choices.planned(node, planned.is_some());
-        planned
+        Some((algorithm, nonzeros))
     }
 
     /// A layer as a sparse product, and the functions that follow it.
-    fn sparse_product(
+    pub(super) fn sparse_product(
         &mut self,
         chain: &Chain,
         layer: &SparseMatrix,
@@ -106,14 +128,9 @@ impl Planner<'_> {
         let x_arg = self.by_features(node, x, [m, k])?;
         let operands: Vec<Arg> =
             values.into_iter().map(|value| self.by_features(chain.end, value, [m, n])).collect::<Option<_>>()?;
-        let (transposed, factor) = (layer.transposed, layer.factor);
-        let matrix = move |weights: &[f32]| {
-            let weight = |o: usize, i: usize| factor * if transposed { weights[o * k + i] } else { weights[i * n + o] };
-            let mut rows = Vec::with_capacity(n * k);
-            (0..n).for_each(|o| rows.extend((0..k).map(|i| weight(o, i))));
-            Matrix::new(n, |o| (0, &rows[o * k..][..k]))
-        };
-        let constants = Constants { weights: w, matrix: Box::new(matrix), offsets, bias, channels: numbers };
+        let packing = *layer;
+        let matrix = Box::new(move |weights: &[f32]| packing.weights(weights));
+        let constants = Constants { weights: w, matrix, offsets, bias, channels: numbers };
         let (work, packed) = self.spmm_kernel(chain, planes, (algorithm, nonzeros), constants)?;
         let buffer = self.buffer(n * pitch * 4);
         let layout = Layout::Strided { start: 0, strides: feature_strides(&output, pitch) };

@@ -9,7 +9,7 @@ use super::chain::Chain;
 use super::conv::{FEW_CHANNELS, Window, channel_runs, operand_like};
 use crate::memory::Memory;
 use crate::plan::Arg;
-use crate::tile::contract::{Contract, Elements, Tiling, Weights};
+use crate::tile::contract::{Contract, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::epilogue::{Epilogue, Strides};
 use crate::tile::winograd::{Grid, PATCH, PLACES, Patches, REGISTERS, TILE, Tiles, Transformed, filters};
@@ -243,7 +243,6 @@ impl Planner<'_> {
             x: Strides { block: 0, ..steps(from) },
             y: steps(to),
             whole_blocks: true,
-            elements: Elements::F32,
             weights: Weights::Packed,
             epilogue: Epilogue::default(),
             tiling: Tiling::choose(&target, [to.blocks, 1, from.tiles], 0),

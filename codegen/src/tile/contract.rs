@@ -11,8 +11,14 @@
 //! Where points and k lie in memory is a matter of strides alone: a convolution of any stride and dilation
 //! over a padded image needs no copy of its windows.
 
+mod coded;
+mod signs;
+
 use optc_ir::ExecError;
 
+use self::coded::Book;
+pub(crate) use self::coded::{Code, MAX_VALUES};
+pub(crate) use self::signs::Signs;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
 use super::schedule::{Axis, Nest, Part, Schedule, Steps, segment_runs, segments, signed};
@@ -45,16 +51,13 @@ pub(crate) enum Weights {
     /// Row by row of k, outputs next to each other: bytes from one k to the next, one group and one image to
     /// the next.
     Rows { k: i64, group: i64, image: i64 },
-}
-
-/// What is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Elements {
-    F32,
-    /// Quads of codes, of which so many are no padding.
-    Codes {
-        summed: usize,
-    },
+    /// As [`Contract::pack_codes`] laid them out for the tiling.
+    Coded(Code),
+    /// Bytes with sign, as [`Contract::pack_quads`] laid them out for the tiling; x is bytes without sign. A k is four
+    /// of them, and so many of all are no padding.
+    Quads { summed: usize },
+    /// Signs, as [`Contract::pack_signs`] laid them out for the tiling; so is x. A k is a word of them.
+    Signs(Signs),
 }
 
 /// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
@@ -76,7 +79,6 @@ pub(crate) struct Contract {
     pub(crate) y: Strides,
     /// Whether y has room for whole blocks of outputs.
     pub(crate) whole_blocks: bool,
-    pub(crate) elements: Elements,
     pub(crate) weights: Weights,
     pub(crate) epilogue: Epilogue,
     pub(crate) tiling: Tiling,
@@ -95,13 +97,13 @@ impl Tiling {
     /// columns; `temporaries` registers are left to the epilogue. Where there are `threads`, there should be
     /// work for each.
     pub(crate) fn choose(target: &Target, shape: [usize; 3], temporaries: usize) -> Tiling {
-        Tiling::choose_for(target, Elements::F32, shape, temporaries)
+        Tiling::choose_with(&Weights::Packed, target, shape, temporaries)
     }
 
-    /// [`Tiling::choose`] for what is multiplied.
-    pub(crate) fn choose_for(
+    /// As [`Tiling::choose`], for weights that lie so.
+    pub(crate) fn choose_with(
+        weights: &Weights,
         target: &Target,
-        elements: Elements,
         [blocks, rows, columns]: [usize; 3],
         temporaries: usize,
     ) -> Tiling {
@@ -109,14 +111,21 @@ impl Tiling {
         let registers = vectors.registers();
         let mut best = (f64::INFINITY, Tiling { blocks: 1, rows: 1, columns: 1 });
         for b in 1..=blocks.min(vectors.accumulators()) {
-            // Numbers are spread as they are multiplied by the one vector of weights.
-            let spread = b == 1 && elements == Elements::F32;
-            let spare = if spread || rows * columns == 1 { 1 } else { b + 1 };
-            let limit = registers.saturating_sub(spare.max(temporaries)).min(vectors.accumulators());
             for r in 1..=rows.min(4) {
-                for c in 1..=columns.min(limit / (b * r).max(1)) {
+                for c in 1..=columns.min(vectors.accumulators() / (b * r)) {
+                    let spare = match weights {
+                        Weights::Coded(code) => code.registers(vectors, b, r * c),
+                        Weights::Signs(_) => Signs::registers(b),
+                        _ if rows * columns == 1 => 1,
+                        // Numbers are spread as they are multiplied by the one vector of weights.
+                        Weights::Packed | Weights::Rows { .. } if b == 1 => 1,
+                        _ => b + 1,
+                    };
+                    if b * r * c + spare.max(temporaries) > registers && b * r * c > 1 {
+                        continue;
+                    }
                     let tiling = Tiling { blocks: b, rows: r, columns: c };
-                    let cost = tiling.cycles([blocks, rows, columns], threads);
+                    let cost = tiling.cycles(weights, [blocks, rows, columns], threads);
                     // Ties go to fewer blocks: their weights stay in the cache.
                     if cost < best.0 * 0.995 {
                         best = (cost, tiling);
@@ -128,7 +137,7 @@ impl Tiling {
     }
 
     /// Cycles for one k over the whole result, on a machine that multiplies and loads two vectors a cycle.
-    fn cycles(&self, [blocks, rows, columns]: [usize; 3], threads: usize) -> f64 {
+    fn cycles(&self, weights: &Weights, [blocks, rows, columns]: [usize; 3], threads: usize) -> f64 {
         let pieces = |n: usize, size: usize| [(n / size, size), (usize::from(!n.is_multiple_of(size)), n % size)];
         let mut total = 0.0;
         for (b_count, b) in pieces(blocks, self.blocks) {
@@ -136,7 +145,7 @@ impl Tiling {
                 for (c_count, c) in segment_runs(columns, self.columns) {
                     let count = b_count * r_count * c_count;
                     if count > 0 {
-                        total += count as f64 * tile_cycles(b, r * c);
+                        total += count as f64 * weights.tile_cycles(b, r * c);
                     }
                 }
             }
@@ -150,16 +159,23 @@ impl Tiling {
     }
 }
 
-/// Cycles of one k: multiplications, loads, and the latency of a sum.
-fn tile_cycles(blocks: usize, points: usize) -> f64 {
-    let sums = blocks * points;
-    let loads = match (blocks, points) {
-        (_, 1) => blocks + 1,
-        (1, _) => points + 1,
-        _ => blocks + points,
-    };
-    // A little for every tile's beginning and end.
-    (sums as f64 / 2.0).max(loads as f64 / 2.0).max(4.0) + 0.15
+impl Weights {
+    /// Cycles of one k: multiplications, loads, and the latency of a sum.
+    fn tile_cycles(&self, blocks: usize, points: usize) -> f64 {
+        match self {
+            Weights::Coded(code) => return code.tile_cycles(blocks, points),
+            Weights::Signs(_) => return Signs::tile_cycles(blocks, points),
+            Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } => {}
+        }
+        let sums = blocks * points;
+        let loads = match (blocks, points) {
+            (_, 1) => blocks + 1,
+            (1, _) => points + 1,
+            _ => blocks + points,
+        };
+        // A little for every tile's beginning and end.
+        (sums as f64 / 2.0).max(loads as f64 / 2.0).max(4.0) + 0.15
+    }
 }
 
 impl Contract {
@@ -175,11 +191,16 @@ impl Contract {
 
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        let summed = match self.elements {
-            Elements::F32 => self.depth(),
-            Elements::Codes { summed } => summed,
-        };
-        self.images * self.groups * self.outputs * self.rows * self.columns * summed
+        self.images * self.groups * self.outputs * self.rows * self.columns * self.terms()
+    }
+
+    /// Products that are summed for each output.
+    pub(crate) fn terms(&self) -> usize {
+        match self.weights {
+            Weights::Signs(signs) => signs.weights,
+            Weights::Quads { summed } => summed,
+            _ => self.depth(),
+        }
     }
 
     /// Blocks that share a tile: full tiles, then what is left.
@@ -203,9 +224,9 @@ impl Contract {
             return;
         }
         let shape = [self.blocks(), 1, self.rows * self.columns];
-        let tiling = Tiling::choose_for(target, self.elements, shape, self.epilogue.temporaries());
-        let now = self.tiling.cycles([self.blocks(), self.rows, self.columns], target.threads);
-        if tiling.cycles(shape, target.threads) < now {
+        let tiling = Tiling::choose_with(&self.weights, target, shape, self.epilogue.temporaries());
+        let now = self.tiling.cycles(&self.weights, [self.blocks(), self.rows, self.columns], target.threads);
+        if tiling.cycles(&self.weights, shape, target.threads) < now {
             (self.rows, self.columns, self.tiling) = (1, shape[2], tiling);
         }
     }
@@ -314,13 +335,13 @@ impl Contract {
                 let bias = |blocks: usize| signed(blocks * VECTOR_BYTES);
                 let start = self.along(
                     |s| s.row * signed(first_row) + s.block * signed(first_block) + s.column * signed(first_column),
-                    self.weight_block() * signed(first_block),
+                    // Tiles before this one are whole.
+                    self.weight_tile(self.tiling.blocks) * signed(first_block / self.tiling.blocks),
                     bias(first_block),
                 );
                 let image = self.along(|s| s.image, self.weight_image(), 0);
                 let group = self.along(|s| s.group, self.weight_group(), bias(self.blocks()));
-                let block =
-                    self.along(|s| s.block * signed(blocks), self.weight_block() * signed(blocks), bias(blocks));
+                let block = self.along(|s| s.block * signed(blocks), self.weight_tile(blocks), bias(blocks));
                 let axes = [
                     Axis { count: self.images, steps: image },
                     Axis { count: self.groups, steps: group },
@@ -366,23 +387,32 @@ impl Contract {
 
     fn weight_image(&self) -> i64 {
         match self.weights {
-            Weights::Packed => 0,
             Weights::Rows { image, .. } => image,
+            _ => 0,
         }
     }
 
     fn weight_group(&self) -> i64 {
         match self.weights {
-            Weights::Packed => signed(self.blocks() * VECTOR_BYTES * self.depth()),
+            Weights::Packed | Weights::Quads { .. } => signed(self.blocks() * VECTOR_BYTES * self.depth()),
             Weights::Rows { group, .. } => group,
+            Weights::Coded(code) => signed(self.tiles_of_group(|blocks| self.coded_tile(code, blocks)) * VECTOR_BYTES),
+            Weights::Signs(_) => signed(self.tiles_of_group(|blocks| self.signs_tile(blocks)) * VECTOR_BYTES),
         }
     }
 
-    /// From the weights of one block to those of the next, in a tile of its own.
-    fn weight_block(&self) -> i64 {
+    /// What all tiles of a group take, each of which takes what `of` says for its blocks.
+    fn tiles_of_group(&self, of: impl Fn(usize) -> usize) -> usize {
+        self.block_groups().iter().map(|&(_, blocks, count)| count * of(blocks)).sum()
+    }
+
+    /// From the weights of a tile of so many blocks to those of the next.
+    fn weight_tile(&self, blocks: usize) -> i64 {
         match self.weights {
-            Weights::Packed => signed(VECTOR_BYTES * self.depth()),
-            Weights::Rows { .. } => signed(VECTOR_BYTES),
+            Weights::Packed | Weights::Quads { .. } => signed(blocks * VECTOR_BYTES * self.depth()),
+            Weights::Rows { .. } => signed(blocks * VECTOR_BYTES),
+            Weights::Coded(code) => signed(self.coded_tile(code, blocks) * VECTOR_BYTES),
+            Weights::Signs(_) => signed(self.signs_tile(blocks) * VECTOR_BYTES),
         }
     }
 
@@ -397,17 +427,48 @@ impl Contract {
         };
         let sums: Vec<V> = w.take_all(blocks * points.len());
         let sum = |block: usize, point: usize| sums[block * points.len() + point];
-        for block in 0..blocks {
-            self.epilogue.begin(&mut w, &sums[block * points.len()..][..points.len()], signed(block * VECTOR_BYTES));
+        let book = match self.weights {
+            Weights::Coded(code) => Some(Book::begin(&mut w, code, vectors, blocks)),
+            _ => None,
+        };
+        if let Weights::Signs(_) = self.weights {
+            Signs::begin(&mut w, blocks);
         }
+        for block in 0..blocks {
+            let sums = &sums[block * points.len()..][..points.len()];
+            match (&book, self.weights) {
+                (Some(book), _) if book.scaled() => sums.iter().for_each(|&sum| w.set(sum, 0.0)),
+                (_, Weights::Signs(_)) => sums.iter().for_each(|&sum| w.set(sum, 0.0)),
+                _ => self.epilogue.begin(&mut w, sums, signed(block * VECTOR_BYTES)),
+            }
+        }
+        let x = |point: usize, tap: i64| X.at(at(self.x, 0, point) + tap);
         let mut at_x = 0;
         for run in &self.runs {
             w.advance(X, run.start - at_x);
             at_x = run.start;
-            self.run(&mut w, blocks, run, &run.loops, &mut |w, weights, tap| {
-                let x = |point: usize| X.at(at(self.x, 0, point) + tap);
-                self.step(w, (blocks, lanes), points.len(), &sum, &x, weights);
+            self.run(&mut w, &run.loops, &run.taps, &mut |w, taps| {
+                if let Some(book) = &book {
+                    return book.taps(w, taps, [blocks, points.len()], &sum, &x);
+                }
+                if let Weights::Signs(_) = self.weights {
+                    return Signs::taps(w, taps, [blocks, points.len()], &sum, &x);
+                }
+                let k = match self.weights {
+                    Weights::Rows { k, .. } => k,
+                    _ => signed(blocks * VECTOR_BYTES),
+                };
+                for (i, &tap) in taps.iter().enumerate() {
+                    self.step(w, (blocks, lanes), points.len(), &sum, &|point| x(point, tap), signed(i) * k);
+                }
+                w.advance(W, signed(taps.len()) * k);
             });
+        }
+        if let Some(book) = book {
+            book.end(&mut w, &self.epilogue, &sums, points.len());
+        }
+        if let Weights::Signs(signs) = self.weights {
+            signs.end(&mut w, &self.epilogue, &sums, points.len(), &|point, tap| x(point, tap - at_x));
         }
         let width = |i: usize| if i / points.len() == blocks - 1 { lanes } else { LANES };
         let place = |s: Strides, i: usize| at(s, i / points.len(), i % points.len());
@@ -416,28 +477,11 @@ impl Contract {
         w.finish()
     }
 
-    /// Walks one run of k: `tap` is given the offsets of the weights and of x.
-    fn run(
-        &self,
-        w: &mut Writer,
-        blocks: usize,
-        run: &Run,
-        loops: &[(usize, i64)],
-        tap: &mut impl FnMut(&mut Writer, i64, i64),
-    ) {
-        let Some((&(count, step), inner)) = loops.split_first() else {
-            let k = match self.weights {
-                Weights::Packed => signed(blocks * VECTOR_BYTES),
-                Weights::Rows { k, .. } => k,
-            };
-            for (i, &offset) in run.taps.iter().enumerate() {
-                tap(w, signed(i) * k, offset);
-            }
-            w.advance(W, signed(run.taps.len()) * k);
-            return;
-        };
+    /// Walks one run of k: `body` is given its taps in every turn of its loops.
+    fn run(&self, w: &mut Writer, loops: &[(usize, i64)], taps: &[i64], body: &mut impl FnMut(&mut Writer, &[i64])) {
+        let Some((&(count, step), inner)) = loops.split_first() else { return body(w, taps) };
         w.repeat(count, |w| {
-            self.run(w, blocks, run, inner, tap);
+            self.run(w, inner, taps, body);
             w.advance(X, step);
         });
         w.advance(X, -step * signed(count));
@@ -464,7 +508,10 @@ impl Contract {
             w.set(element, Src::Splat(x(0)));
             for block in 0..blocks {
                 if width(block) == LANES {
-                    self.multiply(w, sum(block, 0), element, Src::Mem(place(block)));
+                    match self.weights {
+                        Weights::Quads { .. } => w.dot4(sum(block, 0), element, Src::Mem(place(block))),
+                        _ => w.fma(sum(block, 0), element, Src::Mem(place(block))),
+                    }
                 } else {
                     let v = w.take();
                     w.load_lanes(v, place(block), width(block));
@@ -479,28 +526,46 @@ impl Contract {
         for (block, &v) in vectors.iter().enumerate() {
             w.load_lanes(v, place(block), width(block));
         }
-        for point in 0..points {
-            if let ([v], Elements::F32) = (&vectors[..], self.elements) {
-                w.fma(sum(0, point), *v, Src::Splat(x(point)));
-                continue;
-            }
-            let element = w.take();
-            w.set(element, Src::Splat(x(point)));
-            for (block, &v) in vectors.iter().enumerate() {
-                self.multiply(w, sum(block, point), element, Src::Reg(v));
-            }
-            w.drop(element);
+        match self.weights {
+            Weights::Quads { .. } => multiply_quads(w, &vectors, points, sum, x),
+            _ => multiply(w, &vectors, points, sum, x),
         }
         w.drop_all(&vectors);
     }
+}
 
-    /// A sum takes the product of an element of x and weights.
-    fn multiply(&self, w: &mut Writer, sum: V, x: V, weights: Src) {
-        match self.elements {
-            Elements::F32 => w.fma(sum, x, weights),
-            Elements::Codes { .. } => w.dot4(sum, x, weights),
+/// Every sum takes its product of weights in registers, one a block, and an element of x.
+fn multiply(w: &mut Writer, weights: &[V], points: usize, sum: &impl Fn(usize, usize) -> V, x: &impl Fn(usize) -> Mem) {
+    for point in 0..points {
+        if let &[v] = weights {
+            w.fma(sum(0, point), v, Src::Splat(x(point)));
+            continue;
+        }
+        let element = w.take();
+        w.set(element, Src::Splat(x(point)));
+        for (block, &v) in weights.iter().enumerate() {
+            w.fma(sum(block, point), v, element);
+        }
+        w.drop(element);
+    }
+}
+
+/// As [`multiply`], of quads.
+fn multiply_quads(
+    w: &mut Writer,
+    weights: &[V],
+    points: usize,
+    sum: &impl Fn(usize, usize) -> V,
+    x: &impl Fn(usize) -> Mem,
+) {
+    let quad = w.take();
+    for point in 0..points {
+        w.set(quad, Src::Splat(x(point)));
+        for (block, &v) in weights.iter().enumerate() {
+            w.dot4(sum(block, point), quad, v);
         }
     }
+    w.drop(quad);
 }
 
 #[cfg(test)]

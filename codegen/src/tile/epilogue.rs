@@ -105,6 +105,18 @@ impl Epilogue {
         }
     }
 
+    /// Multiplies sums that began with zeros, and adds the vector of the bias that they share, so many bytes after
+    /// its pointer.
+    pub(crate) fn scale(&self, w: &mut Writer, sums: &[V], factor: V, bias: i64) {
+        for &sum in sums {
+            if self.bias {
+                w.mul_add(sum, factor, Src::Mem(P::of(FOURTH).at(bias)));
+            } else {
+                w.bin(Bin::Mul, sum, sum, factor);
+            }
+        }
+    }
+
     /// Applies the steps to sums. `at` says how many bytes after an operand's pointer stands what belongs to
     /// sum `i`, and `lanes` how many lanes of it the operand has.
     pub(crate) fn apply(

@@ -26,9 +26,11 @@ pub(crate) mod recurrent;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
+pub(crate) mod sign_bits;
 pub(crate) mod split;
 pub(crate) mod spmm;
 pub(crate) mod spmm_unrolled;
+pub(crate) mod spmv;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod testing;

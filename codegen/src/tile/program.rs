@@ -168,6 +168,14 @@ pub(crate) enum Inst {
     Deinterleave { d: V, a: V, b: V, odd: bool },
     /// Stores four lanes, the n-th four of the vector.
     StoreFour(Mem, V, u8),
+    /// Stores the first lanes of `v`, the i-th as many bytes behind `to` as the integer `at[i]` says. Whoever packed
+    /// the integers sees to it that all lies in `span`, bytes from `to`.
+    Scatter { to: Mem, at: V, v: V, lanes: u8, span: (i64, i64) },
+    /// `d = a >> n`, lanes being integers of 32 bits without sign.
+    Shr(V, Src, u8),
+    /// `d[i]` is the lane of `low` whose number the low 4 bits of `index[i]` are; or, if there is a `high`, the lane
+    /// of both whose number the low 5 bits are. `d` is none of the others.
+    Lookup { d: V, index: V, low: V, high: Option<V> },
     /// `d[i]` = the byte at the place and i behind it, as an integer of 32 bits without sign.
     LoadBytes(V, Mem),
     /// Lane i becomes the i-th bytes of four times [`LANES`] bytes, the first in its lowest bits. A program with such
@@ -178,12 +186,22 @@ pub(crate) enum Inst {
     /// `d[i] += Σ` of the products of the four bytes of `x[i]`, without sign, and those of `w[i]`, with sign: integers
     /// of 32 bits, exact but that the sum wraps.
     Dot4 { d: V, x: V, w: Src },
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere. `d` is neither of these.
+    BitSelect { d: V, mask: V, x: V, y: V },
+    /// How many bits of each lane are set, as an integer of 32 bits.
+    CountOnes(V, V),
+    /// Stores one bit a lane, the first in the lowest bit of the first byte: whether `cmp(a, 0)`.
+    StoreBits(Mem, Cmp, V),
     /// Moves a pointer by bytes.
     Advance(P, i64),
     /// `d` = `base` plus the `i32` of bytes that stands at `at`. What the program then reads and writes through
     /// `d`, until it sets it again, lies in `span`, bytes from `base` as it is now; whoever packed the number
     /// sees to that.
     Follow { d: P, base: P, at: Mem, span: (i64, i64) },
+    /// Brings the program's own code, and so many bytes after a pointer, near to the processor, all lines at once:
+    /// a program that runs once in a while would wait for one after the other. It has no other effect, and none at
+    /// all where it can't be said.
+    Warm(P, usize),
     /// Runs the body so many times; at least twice.
     Loop(usize, Vec<Inst>),
     /// Runs the body as often as the `u32` at a place says. It moves no pointer but those that were followed.
@@ -335,6 +353,36 @@ impl Writer {
         self.push(Inst::Select { d, cmp, a, s: s.into(), x, y });
     }
 
+    /// `d = a >> n`, of integers.
+    pub(crate) fn shr(&mut self, d: V, a: impl Into<Src>, n: usize) {
+        let a = a.into();
+        match u8::try_from(n).expect("below 32") {
+            0 => self.set(d, a),
+            n => self.push(Inst::Shr(d, a, n)),
+        }
+    }
+
+    /// `d = table[index]`; see [`Inst::Lookup`].
+    pub(crate) fn lookup(&mut self, d: V, index: V, table: &[V]) {
+        let (&low, high) = table.split_first().expect("tables have one register or two");
+        self.push(Inst::Lookup { d, index, low, high: high.first().copied() });
+    }
+
+    /// The bits of `x` where those of `mask` are set, of `y` elsewhere.
+    pub(crate) fn bit_select(&mut self, d: V, mask: V, x: V, y: V) {
+        self.push(Inst::BitSelect { d, mask, x, y });
+    }
+
+    /// How many bits of each lane are set.
+    pub(crate) fn count_ones(&mut self, d: V, a: V) {
+        self.push(Inst::CountOnes(d, a));
+    }
+
+    /// Stores one bit a lane: whether `cmp(a, 0)`.
+    pub(crate) fn store_bits(&mut self, to: Mem, cmp: Cmp, a: V) {
+        self.push(Inst::StoreBits(to, cmp, a));
+    }
+
     /// Combines all lanes, leaving the result in each.
     pub(crate) fn reduce(&mut self, op: Bin, v: V) {
         let other = self.take();
@@ -343,6 +391,12 @@ impl Writer {
             self.bin(op, v, v, other);
         }
         self.drop(other);
+    }
+
+    /// Stores the first lanes of `v` to places of their own; see [`Inst::Scatter`].
+    pub(crate) fn scatter(&mut self, to: Mem, at: V, v: V, lanes: usize, span: (i64, i64)) {
+        let lanes = u8::try_from(lanes).expect("a vector has few lanes");
+        self.push(Inst::Scatter { to, at, v, lanes, span });
     }
 
     /// Takes the lanes behind the first `lanes` from another register.
@@ -455,11 +509,21 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 writeln!(f, "{d} = {which} {a}, {b}")?;
             }
             Inst::StoreFour(m, v, four) => writeln!(f, "{m} = {v} four {four}")?,
+            Inst::Scatter { to, at, v, lanes, .. } => writeln!(f, "{to} each {at} = {v} lanes {lanes}")?,
+            Inst::Shr(d, a, n) => writeln!(f, "{d} = {a} >> {n}")?,
+            Inst::Lookup { d, index, low, high } => {
+                let high = high.map_or(String::new(), |high| format!(" {high}"));
+                writeln!(f, "{d} = lookup {index} in {low}{high}")?;
+            }
             Inst::LoadBytes(d, m) => writeln!(f, "{d} = bytes {m}")?,
             Inst::LoadQuads(d, m) => writeln!(f, "{d} = quads {m}")?,
             Inst::StoreBytes(m, v) => writeln!(f, "bytes {m} = {v}")?,
             Inst::Dot4 { d, x, w } => writeln!(f, "{d} += dot4 {x}, {w}")?,
+            Inst::BitSelect { d, mask, x, y } => writeln!(f, "{d} = bits {mask} ? {x} : {y}")?,
+            Inst::CountOnes(d, a) => writeln!(f, "{d} = ones {a}")?,
+            Inst::StoreBits(m, cmp, a) => writeln!(f, "bits {m} = {} {a}, 0", word(cmp))?,
             Inst::Advance(p, n) => writeln!(f, "p{} {n:+}", p.0)?,
+            Inst::Warm(p, n) => writeln!(f, "warm code and {n} bytes of p{}", p.0)?,
             Inst::Follow { d, base, at, .. } => writeln!(f, "p{} = p{} + {at}", d.0, base.0)?,
             Inst::Loop(n, body) => {
                 writeln!(f, "{n} times")?;

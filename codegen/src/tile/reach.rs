@@ -63,17 +63,24 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
         let mut reach = Touched { reach: Reach::default(), followed: seen_from(at, followed) };
         match inst {
             Inst::Set(_, s) | Inst::Bin(_, _, _, s) | Inst::Fma(_, _, s) | Inst::MulAdd(_, _, s) => reach.read(*s),
-            Inst::Select { s, .. } => reach.read(*s),
+            Inst::Select { s, .. } | Inst::Shr(_, s, _) => reach.read(*s),
             Inst::LoadLanes(_, m, n) => reach.touch(false, *m, usize::from(*n) * 4),
             Inst::Store(m, _) => reach.touch(true, *m, VECTOR_BYTES),
             Inst::StoreLanes(m, _, n) => reach.touch(true, *m, usize::from(*n) * 4),
             Inst::StoreFour(m, _, _) => reach.touch(true, *m, VECTOR_BYTES / LANES * 4),
+            Inst::Scatter { to, span: (from, behind), .. } => {
+                let first = to.base.at(i64::from(to.offset) + from);
+                reach.touch(true, first, usize::try_from(behind - from).expect("a span ends behind its beginning"));
+            }
             Inst::LoadBytes(_, m) => reach.touch(false, *m, LANES),
             Inst::LoadQuads(_, m) => reach.touch(false, *m, 4 * LANES),
             Inst::StoreBytes(m, _) => reach.touch(true, *m, LANES),
             Inst::Dot4 { w, .. } => reach.read(*w),
             Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
             Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
+            Inst::Lookup { .. } | Inst::BitSelect { .. } | Inst::CountOnes(..) => {}
+            Inst::StoreBits(m, ..) => reach.touch(true, *m, LANES / 8),
+            Inst::Warm(p, bytes) => reach.touch(false, p.at(0), *bytes),
             Inst::Advance(p, bytes) => {
                 // What was followed reaches as far as it was said to, wherever in it the pointer is.
                 if followed[usize::from(p.0)].is_none() {

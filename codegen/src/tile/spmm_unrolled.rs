@@ -9,6 +9,9 @@
 //! x may be more than the caches keep: then positions or images are taken together in panels that they do keep, and
 //! all rows are computed of one panel before the next.
 //!
+//! Code that has left the caches since the last run is brought near before it runs, all lines at once: a processor
+//! fetches ahead too little of a straight line.
+//!
 //! Long lines are cut into blocks of k that stay in the nearest cache of instructions while the positions go by;
 //! sums wait in y.
 //!
@@ -18,7 +21,7 @@ use std::sync::Arc;
 
 use optc_ir::ExecError;
 
-use super::program::{Mem, P, Program, Src, Writer};
+use super::program::{Inst, Mem, P, Program, Src, Writer};
 use super::schedule::{Axis, Nest, Part, STAY, Schedule, segments, signed};
 use super::spmm::{Beside, MASK, Matrix, Operand, Planes, X, Y};
 use crate::memory::Memory;
@@ -116,6 +119,8 @@ pub(crate) struct Unrolled {
     /// Images of a panel, which divide all: all rows are computed of each panel. Else every group of rows is of all
     /// images.
     pub(crate) panel: Option<usize>,
+    /// Whether code and numbers are brought near before each use: between two runs others take their place.
+    pub(crate) cold: bool,
 }
 
 /// What a program does: rows, and some of their products.
@@ -241,6 +246,9 @@ impl Unrolled {
         let planes = &self.planes;
         let mut w = Writer::new(planes.pointers(), vectors.registers());
         let sums = w.take_all(rows);
+        if self.cold {
+            w.push(Inst::Warm(W, (block.products.len() + rows * usize::from(block.first)) * 4));
+        }
         let row = |step: i64, i: usize| step * signed(first_row + i);
         let steps: Vec<i64> = planes.operand_planes().map(|(_, plane)| plane.channel).collect();
         w.repeat(planes.vectors / self.chunks, |w| {

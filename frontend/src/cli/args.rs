@@ -427,7 +427,7 @@ how fast that is beside what this machine reaches in multiply-adds alone, which 
 could compute each layer of compressed weights, in cycles of the cost model, and why it was chosen.\n\n\
 With --baseline, what compression gains, layer by layer: both models run in turns, and layers are paired by the \
 names of their nodes. The baseline is another file with the same inputs, or the word dense: the same model, \
-every layer computed as if its weights were dense. For each layer the least time in both, their ratio, the \
+every layer computed as if its weights were dense. For each layer its time in both (the least of all runs, the median on several threads), their ratio, the \
 kernel, the share of weights that are zero, the bits that the kernel reads for a weight (code not counted), and \
 how near the layer comes to what bounds it: multiply-adds by weights that are not zero (fma), or reading its \
 operands from memory (mem).",

@@ -20,7 +20,8 @@ use crate::report::table::{Align, Table};
 /// The baseline that is the model itself, computed densely.
 const DENSE: &str = "dense";
 
-/// A model beside its baseline. Times are the least ones, in milliseconds.
+/// A model beside its baseline. Times are in milliseconds: the least of all runs; of layers on several threads the
+/// median, since a thread that was kept from running sees in no time what others did meanwhile.
 #[derive(Serialize)]
 pub(super) struct Baseline {
     model: String,
@@ -122,6 +123,8 @@ impl Other {
             own.add(model.profile(inputs)?);
             others.add(self.compiled.profile(&self.inputs)?);
         }
+        own.finish(options.threads);
+        others.finish(options.threads);
         let mut layers = Vec::new();
         let mut partners: HashMap<&str, &Layer> = others.0.iter().map(|layer| (layer.name.as_str(), layer)).collect();
         for layer in &own.0 {
@@ -179,7 +182,8 @@ fn weights(graph: &Graph) -> HashMap<String, (usize, usize)> {
 /// The steps of a layer, in several runs.
 struct Layer {
     name: String,
-    /// The least time of all together.
+    /// The time of all together, in each run; then the one that counts.
+    times: Vec<f64>,
     ms: f64,
     kernels: Vec<String>,
     macs: usize,
@@ -202,7 +206,8 @@ impl Layers {
         for step in steps {
             let place = *places.entry(step.layer).or_insert_with_key(|name| {
                 let (name, kernels) = (name.clone(), Vec::new());
-                run.push(Layer { name, ms: 0.0, kernels, macs: 0, bytes: 0, weight_bytes: 0, dense: true });
+                let (times, ms) = (Vec::new(), 0.0);
+                run.push(Layer { name, times, ms, kernels, macs: 0, bytes: 0, weight_bytes: 0, dense: true });
                 run.len() - 1
             });
             let layer = &mut run[place];
@@ -211,15 +216,25 @@ impl Layers {
                 layer.macs += step.macs;
                 layer.bytes += step.bytes;
                 layer.weight_bytes += step.weight_bytes;
-                layer.dense &= !step.kernel.contains("spmm");
+                layer.dense &= !["spmm", "spmv"].iter().any(|sparse| step.kernel.contains(sparse));
             }
             if !layer.kernels.contains(&step.kernel) {
                 layer.kernels.push(step.kernel);
             }
         }
-        match self.0.is_empty() {
-            true => self.0 = run,
-            false => self.0.iter_mut().zip(run).for_each(|(layer, now)| layer.ms = layer.ms.min(now.ms)),
+        if self.0.is_empty() {
+            self.0 = run;
+            self.0.iter_mut().for_each(|layer| layer.times.push(layer.ms));
+        } else {
+            self.0.iter_mut().zip(run).for_each(|(layer, now)| layer.times.push(now.ms));
+        }
+    }
+
+    /// Decides which of the times counts, after the last run.
+    fn finish(&mut self, threads: usize) {
+        for layer in &mut self.0 {
+            layer.times.sort_by(f64::total_cmp);
+            layer.ms = quantile(&layer.times, if threads > 1 { 0.5 } else { 0.0 });
         }
     }
 }
@@ -293,7 +308,7 @@ impl Baseline {
             String::new(),
             String::new(),
         ]);
-        let mut text = format!("\nBeside {}, least times in turns\n{}", self.model, table.render());
+        let mut text = format!("\nBeside {}, in turns\n{}", self.model, table.render());
         text += &format!(
             "\nfma: {:.1} GFLOP/s in multiply-adds alone; mem: {:.1} GB/s; median speed-up of runs in turns {:.2}×\n",
             self.peak_gflops, self.peak_gb_s, self.speedup_median

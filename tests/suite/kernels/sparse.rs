@@ -1,6 +1,6 @@
 //! Layers whose weights are mostly zero.
 
-use optc_codegen::{Plan, Target};
+use optc_codegen::{Plan, Target, Vectors};
 use optc_ir::op::{Act, Binary, Conv, GlobalAveragePool, Linear, MatMul, MaxPool, Unary};
 use optc_ir::{DType, Graph, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
@@ -69,10 +69,14 @@ fn same(kernel: usize) -> Conv {
     conv([kernel / 2; 4], [1, 1], [1, 1])
 }
 
+/// How many steps of a plan are kernels of a name that begins so.
+fn kernels(graph: &Graph, target: &Target, name: &str) -> usize {
+    Plan::new(graph, target).expect("the graph can be planned").to_string().matches(name).count()
+}
+
 /// How many steps of a plan are products of sparse matrices.
 fn products(graph: &Graph) -> usize {
-    let plan = Plan::new(graph, &Target::host(1)).expect("the graph can be planned").to_string();
-    plan.matches("f32_spmm").count()
+    kernels(graph, &Target::host(1), "f32_spmm")
 }
 
 /// What it shows, a convolution, the shapes of its input and weights, and whether a sparse product is faster.
@@ -204,6 +208,84 @@ fn matrices_of_rows() {
     let (graph, inputs) = matrices();
     agree("matrices", &graph, &inputs);
     assert_eq!(products(&graph), 2);
+}
+
+/// Makes weights few values: zero and `values` others.
+fn shared(weights: &Tensor, values: usize) -> Tensor {
+    let step = |w: f32| if w == 0.0 { 0.0 } else { ((w + 2.0) / 4.0 * values as f32).floor() + 0.5 };
+    let kept: Vec<f32> = weights.as_f32().expect("weights are numbers").iter().map(|&w| step(w)).collect();
+    Tensor::f32(weights.shape(), kept)
+}
+
+/// Rows, outputs and features, and how many values weights share; all where none is given.
+const FEW_ROWS: [([usize; 3], Option<usize>); 8] = [
+    ([1, 300, 784], None),
+    ([1, 100, 300], Some(16)),
+    ([1, 67, 131], Some(31)),
+    ([1, 64, 256], Some(40)),
+    ([2, 128, 97], None),
+    ([3, 33, 128], Some(5)),
+    ([4, 97, 64], None),
+    ([1, 128, 32], None),
+];
+
+#[test]
+fn few_rows() {
+    for ([m, n, k], values) in FEW_ROWS {
+        let what = format!("{m}×{n}×{k} {values:?}");
+        let mut net = Net::new();
+        let x = net.input(&[m, k]);
+        let mut weights = sparse(&mut net.rng, &[n, k]);
+        if let Some(values) = values {
+            weights = shared(&weights, values);
+        }
+        let (w, b) = (net.graph.add_tensor("w", weights).into(), net.dense(&[n]));
+        let hidden = net.add(Linear { act: Act::Gelu }, &[x, w, b]);
+        let (scale, last) = (net.dense(&[1, n]), net.weights(&[n, 2 * n]));
+        let scaled = net.add(Op::Binary(Binary::Mul), &[hidden, scale]);
+        let y = net.add(MatMul {}, &[scaled, last]);
+        let (graph, inputs) = net.finish(y);
+        agree(&what, &graph, &inputs);
+        let target = Target { vectors: Vectors::Avx512, threads: 2 };
+        let coded = values.is_some_and(|values| values < 32);
+        assert_eq!(kernels(&graph, &target, "c5_spmv_16x32"), usize::from(coded), "{what}");
+        // The second layer has half as many weights for each output.
+        let expected = if n > 33 { 2 } else { 1 };
+        assert_eq!(kernels(&graph, &target, "spmv_16x32"), expected, "{what}");
+    }
+}
+
+/// Lookups lane by lane take longer than products, and more rows than a few are lanes themselves.
+#[test]
+fn few_rows_by_other_kernels() {
+    for (vectors, m, expected) in
+        [(Vectors::Avx512, 1, 1), (Vectors::Avx2, 1, 1), (Vectors::Clif, 1, 0), (Vectors::Avx512, 5, 0)]
+    {
+        let mut net = Net::new();
+        let x = net.input(&[m, 784]);
+        let w = net.weights(&[300, 784]);
+        let b = net.dense(&[300]);
+        let y = net.add(Linear { act: Act::None }, &[x, w, b]);
+        let (graph, _) = net.finish(y);
+        assert_eq!(kernels(&graph, &Target { vectors, threads: 1 }, "spmv"), expected, "{vectors}, {m} rows");
+    }
+}
+
+/// Convolutions that see all of their image, and of which nothing is left but channels.
+#[test]
+fn one_pixel() {
+    for (what, images, channels, kernel) in [("all of an image", 1, 24, 3), ("gates", 2, 96, 1)] {
+        let mut net = Net::new();
+        let x = net.input(&[images, channels, kernel, kernel]);
+        let y = net.conv(Conv { act: Act::Relu, ..conv([0; 4], [1, 1], [1, 1]) }, x, &[64, channels, kernel, kernel]);
+        let scale = net.dense(&[64, 1, 1]);
+        let scaled = net.add(Op::Binary(Binary::Mul), &[y, scale]);
+        let y = net.conv(same(1), scaled, &[128, 64, 1, 1]);
+        let (graph, inputs) = net.finish(y);
+        agree(what, &graph, &inputs);
+        let target = Target { vectors: Vectors::Avx512, threads: 1 };
+        assert_eq!(kernels(&graph, &target, "f32_spmv"), 2, "{what}");
+    }
 }
 
 #[test]

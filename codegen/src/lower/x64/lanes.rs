@@ -115,13 +115,13 @@ impl Assembler {
     }
 
     /// Sets `k1` to the lanes whose bits are set.
-    fn mask(&mut self, lanes: u32) {
+    pub(super) fn mask(&mut self, lanes: u32) {
         self.emit(Instruction::with2(Code::Mov_r32_imm32, SCRATCH, lanes));
         self.emit(Instruction::with2(Code::VEX_Kmovw_kr_r32, Register::K1, SCRATCH));
     }
 
     /// Emits an instruction that acts on the lanes of `k1` alone; the others become zero or stay.
-    fn emit_masked(&mut self, instruction: Result<Instruction, IcedError>, zero: bool) {
+    pub(super) fn emit_masked(&mut self, instruction: Result<Instruction, IcedError>, zero: bool) {
         self.emit(instruction.map(|mut instruction| {
             instruction.set_op_mask(Register::K1);
             instruction.set_zeroing_masking(zero);
@@ -205,7 +205,7 @@ impl Assembler {
 }
 
 /// The bits of the first `n` lanes.
-fn first(n: usize) -> u32 {
+pub(super) fn first(n: usize) -> u32 {
     (1 << n) - 1
 }
 

@@ -19,6 +19,7 @@ const WIDE: &[CpuidFeature] = &[
     CpuidFeature::AVX512DQ,
     CpuidFeature::AVX512VL,
     CpuidFeature::AVX512_VNNI,
+    CpuidFeature::AVX512_VPOPCNTDQ,
 ];
 
 /// Registers the caller wants back, which only a program with deep loops may use, and then saves.
@@ -45,7 +46,9 @@ pub(crate) fn check(bytes: &[u8], wide: bool) {
             let target = instruction.near_branch_target();
             assert!(code.iter().any(|i| i.ip() == target), "a jump into an instruction:\n{}", text());
         }
-        if instruction.is_ip_rel_memory_operand() {
+        if instruction.is_ip_rel_memory_operand() && instruction.mnemonic() == iced_x86::Mnemonic::Lea {
+            assert_eq!(instruction.ip_rel_memory_address(), 0, "only the code's own place is asked for:\n{}", text());
+        } else if instruction.is_ip_rel_memory_operand() {
             let at = usize::try_from(instruction.ip_rel_memory_address()).expect("code is short");
             let size = instruction.memory_size();
             let size = if instruction.is_broadcast() { size.element_size() } else { size.size() };

@@ -29,7 +29,6 @@ fn product(rows: usize, depth: usize, outputs: usize, packed: bool, epilogue: Ep
             x: Strides { column: signed(depth * 4), ..Strides::default() },
             y: Strides { column: signed(outputs * 4), block: 64, ..Strides::default() },
             whole_blocks: false,
-            elements: Elements::F32,
             weights: if packed {
                 Weights::Packed
             } else {

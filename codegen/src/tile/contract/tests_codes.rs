@@ -40,11 +40,10 @@ fn product(rows: usize, quads: usize, outputs: usize, zero: u8, extreme: bool) {
         x: Strides { column: signed(depth), ..Strides::default() },
         y: strides,
         whole_blocks: true,
-        elements: Elements::Codes { summed: depth },
-        weights: Weights::Packed,
-        tiling: Tiling::choose_for(
+        weights: Weights::Quads { summed: depth },
+        tiling: Tiling::choose_with(
+            &Weights::Quads { summed: depth },
             &Target { vectors, threads: 1 },
-            Elements::Codes { summed: depth },
             [blocks, 1, rows],
             epilogue.temporaries(),
         ),

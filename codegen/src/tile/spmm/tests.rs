@@ -122,6 +122,7 @@ impl Case {
             group: Unrolled::group(&planes, vectors),
             chunks: if to.vectors().is_multiple_of(self.segments) { self.segments } else { 1 },
             panel,
+            cold: panel == Some(1),
         };
         // Driven by data; in code, by groups of rows, by single images, and all images together.
         let forms = [None, Some(None), Some(Some(1)), Some(Some(self.images))];

@@ -11,7 +11,7 @@ use super::conv::Window;
 use crate::layout::{Blocked, CodeImage, Layout};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
-use crate::tile::contract::{Contract, Run, Tiling, Weights};
+use crate::tile::contract::{Contract, Run, Tiling};
 use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::epilogue::{Epilogue, Other, Recoding, Strides};
 use crate::tile::function::Function;
@@ -291,11 +291,10 @@ impl Planner<'_> {
                     x: Strides { block: 0, ..of_rows(x_steps) },
                     y: of_rows(y_steps),
                     whole_blocks: true,
-                    elements: product.elements(),
-                    weights: Weights::Packed,
-                    tiling: Tiling::choose_for(
+                    weights: product.quads(),
+                    tiling: Tiling::choose_with(
+                        &product.quads(),
                         &self.target,
-                        product.elements(),
                         [place.image.blocks(), 1, x.image.shape[0]],
                         epilogue.temporaries(),
                     ),
@@ -304,7 +303,7 @@ impl Planner<'_> {
                 let how = format!("codes {}", contract.tiling.blocks);
                 let weights = product.weights.clone();
                 let packing = contract.clone();
-                let w = self.packed_codes(product, how, move || {
+                let w = self.packed_quantized(product, how, move || {
                     let codes = weights.codes()?;
                     let depth = weights.depth;
                     Some(packing.pack_quads(|_, o, k| quad(&codes[o * depth..][..depth], k * 4)))
@@ -352,11 +351,10 @@ impl Planner<'_> {
             x: Strides { block: 0, ..x_steps },
             y: y_steps,
             whole_blocks: true,
-            elements: product.elements(),
-            weights: Weights::Packed,
-            tiling: Tiling::choose_for(
+            weights: product.quads(),
+            tiling: Tiling::choose_with(
+                &product.quads(),
                 &self.target,
-                product.elements(),
                 [blocks, rows, columns],
                 epilogue.temporaries(),
             ),
@@ -368,7 +366,7 @@ impl Planner<'_> {
         let packing = contract.clone();
         let taps = window.taps();
         let (own_channels, own_outputs) = (inputs / group, window.channels[1] / group);
-        let w = self.packed_codes(product, how, move || {
+        let w = self.packed_quantized(product, how, move || {
             let codes = weights.codes()?;
             let weight = |output: usize, channel: usize, tap: usize| {
                 // Channels of another group than the output's weigh nothing.
@@ -413,7 +411,7 @@ impl Planner<'_> {
         };
         let weights = product.weights.clone();
         let packing = depthwise.clone();
-        let w = self.packed_codes(product, "codes depthwise".to_owned(), move || {
+        let w = self.packed_quantized(product, "codes depthwise".to_owned(), move || {
             let codes = weights.codes()?;
             let weight =
                 |channel: usize, row: usize, column: usize| codes[(channel * kernel[0] + row) * kernel[1] + column];
@@ -432,7 +430,7 @@ impl Planner<'_> {
     }
 
     /// Codes of weights as `layout` will lay them out; `how` tells layouts of one constant apart.
-    fn packed_codes(
+    fn packed_quantized(
         &mut self,
         product: &Product,
         how: String,

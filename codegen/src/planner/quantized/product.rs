@@ -9,7 +9,7 @@ use optc_ir::op::Act;
 use optc_ir::{Constant, Data, Graph, NodeId, Op, ValueId};
 
 use super::find::{Grid, images};
-use crate::tile::contract::Elements;
+use crate::tile::contract;
 use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
 use crate::tile::pixels;
@@ -218,9 +218,9 @@ impl Product {
         free.then(|| Product { sum: Some(Sum { inner, other, other_grid, functions }), ..self.clone() })
     }
 
-    /// What is multiplied.
-    pub(super) fn elements(&self) -> Elements {
-        Elements::Codes { summed: self.weights.depth }
+    /// How weights lie.
+    pub(super) fn quads(&self) -> contract::Weights {
+        contract::Weights::Quads { summed: self.weights.depth }
     }
 
     /// What sums are multiplied by, output by output, and the functions that follow until they are on a grid with a

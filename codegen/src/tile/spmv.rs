@@ -1,0 +1,308 @@
+//! Sparse matrices times few rows: `y[i, o] = epilogue(bias[o] + Σₖ w[o, k]·x[i, k])` for rows i and outputs o, over
+//! the k whose weight is not zero.
+//!
+//! Lanes are outputs: a slice of them, with about equally many weights each (SELL-C-σ, Kreutzer et al. 2014). Each
+//! lane walks its own weights in order of k. What they are multiplied by is picked, lane by lane, out of a window of
+//! x that two registers hold: it begins at the first k that a lane has still to do, serves every lane for a few
+//! slots, and moves on, so that lanes with more weights in one place catch up in another. A slot is a number of
+//! five bits for each lane, which says where in the window its element is, and a weight.
+//!
+//! Weights that share few values are numbers too, of five bits, by which values are picked out of a codebook in
+//! registers; they are never expanded in memory.
+//!
+//! Where a lane has no weight for a slot, it multiplies some element of x by zero.
+//!
+//! Invariant: every sum takes its products in order of k, by two turns; so all targets give the same bits.
+
+mod slots;
+
+pub(crate) use slots::{Codebook, groups};
+
+use super::epilogue::Other;
+use super::function::Function;
+use super::program::{Bin, FIRST_LOCAL, LANES, P, Program, Src, V, VECTOR_BYTES, Writer};
+use super::schedule::{Axis, Nest, Part, STAY, Schedule, signed};
+use crate::target::Vectors;
+
+/// Pointers of the kernel: x, the stream, y.
+const X: P = P(0);
+const STREAM: P = P(1);
+const Y: P = P(2);
+
+/// Elements of a window: two vectors.
+pub(crate) const WINDOW: usize = 2 * LANES;
+
+/// Slots that a window serves.
+pub(crate) const SLOTS: usize = 3;
+
+/// Bits that a place in a window takes, and those of a code.
+const BITS: usize = 5;
+
+/// Most rows of x that the kernel is made for.
+pub(crate) const MAX_ROWS: usize = 4;
+
+/// Sums of a result that take products by turns, since each waits for its last one.
+const WAYS: usize = 2;
+
+/// Registers of targets that hold windows, for all rows, and the codebook.
+const MANY_REGISTERS: usize = 32;
+
+/// Words of the table at the beginning of the stream for each slice: where its vectors are, where the places of its
+/// windows are, how many groups it has, where the codebook is; places are bytes from the entry.
+const ENTRY_WORDS: usize = 4;
+const VECTORS: i64 = 0;
+const WINDOWS: i64 = 4;
+const GROUPS: i64 = 8;
+const CODEBOOK: i64 = 12;
+
+/// Vectors before the slots of a slice: biases and where results go, then those of operands.
+const HEAD: usize = 2;
+
+const WORD: i64 = 4;
+
+/// A product with everything that is baked into its code.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spmv {
+    /// Rows of x.
+    pub(crate) rows: usize,
+    /// Bytes from one row to the next, of x and of y; elements of a row are next to each other.
+    pub(crate) steps_of_rows: [i64; 2],
+    pub(crate) outputs: usize,
+    /// Elements of a row of x. Whole windows are read, also of rows that are shorter.
+    pub(crate) depth: usize,
+    /// Weights that are not zero.
+    pub(crate) nonzeros: usize,
+    /// Whether weights are codes.
+    pub(crate) coded: bool,
+    /// Groups of slots in all slices, as [`groups`] counts them.
+    pub(crate) groups: usize,
+    /// Threads that slices are dealt out to.
+    pub(crate) threads: usize,
+    /// Functions in order; with the index of an operand where they take one.
+    pub(crate) steps: Vec<(Function, Other)>,
+    /// Operands, each one number an output.
+    pub(crate) operands: usize,
+}
+
+/// Windows of a group: as many as have the places of all their slots, or these and the codes, in one vector.
+pub(crate) const fn windows_of_group(coded: bool) -> usize {
+    if coded { 1 } else { 2 }
+}
+
+impl Spmv {
+    /// Multiplications that count.
+    pub(crate) fn macs(&self) -> usize {
+        self.rows * self.nonzeros
+    }
+
+    /// Slots in all slices: vectors of products for each row.
+    pub(crate) fn slots(&self) -> usize {
+        self.groups * windows_of_group(self.coded) * SLOTS
+    }
+
+    /// Bytes of the stream.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words() * 4
+    }
+
+    fn slices(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// Vectors of a group: places, or places and codes; then weights that are not coded.
+    fn group_vectors(&self) -> usize {
+        1 + if self.coded { 0 } else { windows_of_group(false) * SLOTS }
+    }
+
+    /// Vectors of a slice of no groups.
+    fn head_vectors(&self) -> usize {
+        HEAD + self.operands
+    }
+
+    /// Words of the table, up to a whole vector.
+    fn table_words(&self) -> usize {
+        (self.slices() * ENTRY_WORDS).next_multiple_of(LANES)
+    }
+
+    /// Words of the stream: the table, the codebook, the vectors of all slices, the places of all windows.
+    fn words(&self) -> usize {
+        let codebook = if self.coded { WINDOW } else { 0 };
+        let vectors = self.slices() * self.head_vectors() + self.groups * self.group_vectors();
+        self.table_words() + codebook + vectors * LANES + self.groups * windows_of_group(self.coded)
+    }
+
+    /// Rows that share what is read of the weights.
+    fn tile(&self, vectors: Vectors) -> usize {
+        if vectors.registers() < MANY_REGISTERS { 1 } else { self.rows }
+    }
+
+    /// The schedule: slices, rows.
+    pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
+        let mut schedule = Schedule::new(3);
+        let tile = self.tile(vectors);
+        let (whole, rest) = (self.outputs / LANES, self.outputs % LANES);
+        let entry = WORD * signed(ENTRY_WORDS);
+        for (first, count, lanes) in [(0, whole, LANES), (whole, 1, rest)] {
+            if count == 0 || lanes == 0 {
+                continue;
+            }
+            let nest = Nest::Call(schedule.program(self.program(vectors, lanes)));
+            let [x, y] = self.steps_of_rows.map(|step| step * signed(tile));
+            let axes = [Axis::new(count, [0, entry]), Axis::new(self.rows / tile, [x, 0, y])];
+            let mut start = STAY;
+            start[1] = entry * signed(first);
+            schedule.parts.push(Part::new(axes, start, nest));
+        }
+        schedule
+    }
+
+    /// A slice of so many outputs.
+    fn program(&self, vectors: Vectors, lanes: usize) -> Program {
+        let [x, stream, windows, codebook] = [0, 1, 2, 3].map(|i| P::of(FIRST_LOCAL + i));
+        let many = vectors.registers() >= MANY_REGISTERS;
+        let (tile, step) = (self.tile(vectors), self.steps_of_rows[0]);
+        let mut w = Writer::new(3, vectors.registers());
+        let span = (0, signed(self.words()) * WORD);
+        w.follow(stream, STREAM, STREAM.at(VECTORS), span);
+        w.follow(windows, STREAM, STREAM.at(WINDOWS), span);
+        let sums: Vec<[V; WAYS]> = (0..tile).map(|_| [w.take(), w.take()]).collect();
+        for [first, second] in &sums {
+            w.load(*first, stream.at(0));
+            w.set(*second, 0.0);
+        }
+        let rows: Vec<Table> = (0..tile).map(|i| Table::new(&mut w, x, step * signed(i), many)).collect();
+        let values = self.coded.then(|| {
+            w.follow(codebook, STREAM, STREAM.at(CODEBOOK), span);
+            let values = Table::new(&mut w, codebook, 0, many);
+            values.load(&mut w);
+            values
+        });
+        let numbers = many.then(|| w.take());
+        w.advance(stream, vector(self.head_vectors()));
+        let x_span = (0, signed(self.depth.max(WINDOW)) * WORD + step * signed(tile - 1));
+        w.repeat_as(STREAM.at(GROUPS), |w| {
+            if let Some(numbers) = numbers {
+                w.load(numbers, stream.at(0));
+            }
+            // What begins at a bit of each lane, in `d` if not where it is; the bits above it do no harm.
+            let bits = |w: &mut Writer, d: V, first: usize| match numbers {
+                Some(numbers) if first == 0 => numbers,
+                Some(numbers) => {
+                    w.shr(d, numbers, first);
+                    d
+                }
+                None => {
+                    w.shr(d, Src::Mem(stream.at(0)), first);
+                    d
+                }
+            };
+            for slot in 0..windows_of_group(self.coded) * SLOTS {
+                if slot % SLOTS == 0 {
+                    w.follow(x, X, windows.at(WORD * signed(slot / SLOTS)), x_span);
+                    rows.iter().for_each(|row| row.load(w));
+                }
+                let index = w.take();
+                let stored = stream.at(vector(1 + slot));
+                let first = slot * BITS * if self.coded { 2 } else { 1 };
+                let weight = (self.coded || tile > 1).then(|| w.take());
+                match (&values, weight) {
+                    (Some(values), Some(weight)) => {
+                        let code = bits(w, index, first + BITS);
+                        values.pick(w, weight, code);
+                    }
+                    (None, Some(weight)) => w.load(weight, stored),
+                    (_, None) => {}
+                }
+                let place = bits(w, index, first);
+                let element = w.take();
+                for (row, ways) in rows.iter().zip(&sums) {
+                    row.pick(w, element, place);
+                    w.fma(ways[slot % WAYS], element, weight.map_or(Src::Mem(stored), Src::Reg));
+                }
+                [Some(element), weight, Some(index)].into_iter().flatten().for_each(|v| w.drop(v));
+            }
+            w.advance(stream, vector(self.group_vectors()));
+            w.advance(windows, WORD * signed(windows_of_group(self.coded)));
+        });
+        rows.into_iter().chain(values).for_each(|table| table.release(&mut w));
+        numbers.into_iter().for_each(|numbers| w.drop(numbers));
+        // Back to the beginning of the slice.
+        w.follow(stream, STREAM, STREAM.at(VECTORS), span);
+        self.end(&mut w, &sums, stream, lanes);
+        w.finish()
+    }
+
+    /// Functions of complete sums, and their way to where they belong. The vectors of the slice begin at `head`.
+    fn end(&self, w: &mut Writer, sums: &[[V; WAYS]], head: P, lanes: usize) {
+        for [first, second] in sums {
+            w.bin(Bin::Add, *first, *first, *second);
+            w.drop(*second);
+        }
+        let sums: Vec<V> = sums.iter().map(|[first, _]| *first).collect();
+        for &(function, other) in &self.steps {
+            let source = |_| match other {
+                Other::None => Src::Const(0.0),
+                Other::Number(x) => Src::Const(x),
+                Other::Vector(operand) => Src::Mem(head.at(vector(HEAD + operand))),
+                Other::Codes(_) => unreachable!("numbers of rows stand beside them"),
+            };
+            function.apply(w, &sums, source);
+        }
+        let at = w.take();
+        w.load(at, head.at(vector(1)));
+        for (i, &sum) in sums.iter().enumerate() {
+            let to = Y.at(self.steps_of_rows[1] * signed(i));
+            w.scatter(to, at, sum, lanes, (0, signed(self.outputs) * WORD));
+        }
+    }
+}
+
+/// So many vectors, in bytes.
+fn vector(count: usize) -> i64 {
+    signed(count * VECTOR_BYTES)
+}
+
+/// Two vectors that numbers are picked out of: in memory, and in registers where there are enough of them.
+struct Table {
+    at: P,
+    offset: i64,
+    held: Option<[V; 2]>,
+}
+
+impl Table {
+    fn new(w: &mut Writer, at: P, offset: i64, held: bool) -> Table {
+        Table { at, offset, held: held.then(|| [w.take(), w.take()]) }
+    }
+
+    /// Fills the registers, if there are any.
+    fn load(&self, w: &mut Writer) {
+        if let Some(held) = self.held {
+            self.fill(w, held);
+        }
+    }
+
+    fn fill(&self, w: &mut Writer, [low, high]: [V; 2]) {
+        w.load(low, self.at.at(self.offset));
+        w.load(high, self.at.at(self.offset + vector(1)));
+    }
+
+    /// `d = table[index]`
+    fn pick(&self, w: &mut Writer, d: V, index: V) {
+        let table = self.held.unwrap_or_else(|| {
+            let table = [w.take(), w.take()];
+            self.fill(w, table);
+            table
+        });
+        w.lookup(d, index, &table);
+        if self.held.is_none() {
+            w.drop_all(&table);
+        }
+    }
+
+    fn release(self, w: &mut Writer) {
+        self.held.into_iter().for_each(|held| w.drop_all(&held));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Layers whose weights have few values, and those whose inputs are signs as well.
+
+use optc_codegen::{Plan, Target};
+use optc_ir::op::{Act, Binary, Conv, Gemm, Linear, MatMul, MaxPool, Unary};
+use optc_ir::{Constant, DType, Form, Graph, Op, QuantParams, Tensor, Type, ValueId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{agree, random, same_bits};
+
+/// A graph under construction.
+struct Net {
+    graph: Graph,
+    rng: ChaCha8Rng,
+    inputs: Vec<Tensor>,
+}
+
+impl Net {
+    fn new() -> Net {
+        Net { graph: Graph::new("coded"), rng: ChaCha8Rng::seed_from_u64(17), inputs: Vec::new() }
+    }
+
+    /// An input, some elements of which are zero.
+    fn input(&mut self, shape: &[usize]) -> ValueId {
+        let numbers: Vec<f32> = random(&mut self.rng, shape).as_f32().expect("numbers").to_vec();
+        let numbers = numbers.into_iter().map(|x| if x.abs() < 0.2 { 0.0 } else { x }).collect::<Vec<f32>>();
+        self.inputs.push(Tensor::f32(shape, numbers));
+        self.graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied())).into()
+    }
+
+    /// Weights that are each one of some values.
+    fn weights(&mut self, shape: &[usize], values: &[f32]) -> Tensor {
+        let len = shape.iter().product();
+        let of = |_| values[self.rng.random_range(0..values.len())];
+        Tensor::f32(shape, (0..len).map(of).collect::<Vec<f32>>())
+    }
+
+    fn constant(&mut self, tensor: &Tensor, form: &Form) -> ValueId {
+        let constant = Constant::encode(tensor, form).expect("the form fits the tensor");
+        self.graph.add_constant("w", constant).into()
+    }
+
+    fn dense(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = random(&mut self.rng, shape);
+        self.graph.add_tensor("b", tensor).into()
+    }
+
+    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
+        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
+        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
+    }
+
+    /// Compares with the interpreter and across targets; the plan must have a kernel whose name begins so.
+    fn finish(mut self, y: ValueId, kernel: &str) {
+        self.graph.add_result("y", y);
+        let plan = Plan::new(&self.graph, &Target::host(1)).unwrap().to_string();
+        assert!(plan.contains(&format!(": {kernel}")), "no {kernel}\n{plan}");
+        agree(kernel, &self.graph, &self.inputs);
+        same_bits(kernel, &self.graph, &self.inputs);
+    }
+}
+
+/// So many values, on both sides of zero.
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 - count as f32 * 0.4) * 0.3 + 0.01).collect()
+}
+
+#[test]
+fn layers_of_few_values() {
+    for (count, kernel) in [(2, "b1"), (3, "t2"), (4, "c2"), (5, "c4"), (16, "c4"), (17, "c5"), (32, "c5")] {
+        for (m, n, k) in [(1, 64, 257), (1, 129, 64), (3, 200, 211)] {
+            // Words of many values gain nothing but bytes.
+            if m > 1 && count > 4 {
+                continue;
+            }
+            for form in [Form::Dense, Form::Clustered] {
+                let mut net = Net::new();
+                let (x, w) = (net.input(&[m, k]), net.weights(&[n, k], &values(count)));
+                let (w, b) = (net.constant(&w, &form), net.dense(&[n]));
+                let y = net.add(Linear { act: Act::Relu }, &[x, w, b]);
+                let z = net.dense(&[n]);
+                let y = net.add(Op::Binary(Binary::Add), &[y, z]);
+                net.finish(y, kernel);
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_of_every_orientation() {
+    let mut net = Net::new();
+    let (x, w) = (net.input(&[2, 1, 100]), net.weights(&[100, 70], &values(2)));
+    let w = net.constant(&w, &Form::Clustered);
+    let y = net.add(MatMul {}, &[x, w]);
+    net.finish(y, "b1");
+    let mut net = Net::new();
+    let (x, w) = (net.input(&[1, 100]), net.weights(&[100, 70], &values(9)));
+    let (w, c) = (net.constant(&w, &Form::Dense), net.dense(&[70]));
+    let y = net.add(Gemm { alpha: 0.5, beta: 2.0, ..Gemm::default() }, &[x, w, c]);
+    net.finish(y, "c4");
+}
+
+/// Grids of one scale and of one for each output.
+#[test]
+fn layers_on_grids() {
+    for (bits, codes, zero, kernel) in
+        [(1, 0..2, 0.5, "b1"), (2, 1..4, 2.0, "t2"), (2, 0..4, 2.0, "c2"), (4, 0..16, 8.0, "c4")]
+    {
+        for axis in [None, Some(0)] {
+            let (n, k) = (70, 100);
+            let mut net = Net::new();
+            let scales: Vec<f32> = (0..if axis.is_some() { n } else { 1 }).map(|o| 0.1 + o as f32 * 0.01).collect();
+            let params = QuantParams { bits, axis, zeros: vec![zero; scales.len()], scales };
+            let numbers: Vec<f32> = (0..n * k)
+                .map(|i| params.value(if axis.is_some() { i / k } else { 0 }, net.rng.random_range(codes.clone())))
+                .collect();
+            let x = net.input(&[1, k]);
+            let w = net.constant(&Tensor::f32([n, k], numbers), &Form::Quantized(params));
+            let b = net.dense(&[n]);
+            let y = net.add(Linear::default(), &[x, w, b]);
+            net.finish(y, kernel);
+        }
+    }
+}
+
+/// One magnitude for each output, in numbers that nobody encoded.
+#[test]
+fn layers_of_one_magnitude_an_output() {
+    for (signs, kernel) in [(&[-1.0, 1.0][..], "b1"), (&[-1.0, 0.0, 1.0][..], "t2")] {
+        let mut net = Net::new();
+        let (n, k) = (90, 100);
+        let (x, signs) = (net.input(&[1, k]), net.weights(&[n, k], signs));
+        let signs = signs.as_f32().unwrap().iter().enumerate();
+        let w = Tensor::f32([n, k], signs.map(|(i, sign)| sign * (0.1 + (i / k) as f32)).collect::<Vec<f32>>());
+        let w = net.constant(&w, &Form::Dense);
+        let y = net.add(Linear::default(), &[x, w]);
+        net.finish(y, kernel);
+    }
+}
+
+/// Zeros among the inputs belong to no sign.
+#[test]
+fn products_of_signs() {
+    for (m, n, k) in [(1, 64, 257), (7, 100, 96), (33, 17, 300)] {
+        let mut net = Net::new();
+        let (x, w) = (net.input(&[m, k]), net.weights(&[n, k], &[-0.3, 0.3]));
+        let sign = net.add(Op::Unary(Unary::Sign), &[x]);
+        let (w, b) = (net.constant(&w, &Form::Clustered), net.dense(&[n]));
+        let y = net.add(Linear { act: Act::Relu }, &[sign, w, b]);
+        net.finish(y, "xnor_ge");
+    }
+    let mut net = Net::new();
+    let (x, w) = (net.input(&[3, 100]), net.weights(&[100, 50], &[-0.3, 0.3]));
+    let sign = net.add(Op::Unary(Unary::Sign), &[x]);
+    let w = net.constant(&w, &Form::Dense);
+    let y = net.add(MatMul {}, &[sign, w]);
+    net.finish(y, "xnor_ge");
+}
+
+/// Borders are zeros, which are no signs either.
+#[test]
+fn convolutions_of_signs() {
+    for (channels, outputs) in [(32, 16), (70, 33), (300, 20)] {
+        for (kernel, stride, dilation, pad) in [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 2, 1, 3)] {
+            let mut net = Net::new();
+            let x = net.input(&[2, channels, 7, 9]);
+            let x = net.add(Op::Unary(Unary::Sign), &[x]);
+            let w = net.weights(&[outputs, channels, kernel, kernel], &[-1.0, 1.0]);
+            let row = channels * kernel * kernel;
+            let scaled = w.as_f32().unwrap().iter().enumerate().map(|(i, x)| x * (1.0 + (i / row) as f32 * 0.1));
+            let w = Tensor::f32(w.shape(), scaled.collect::<Vec<f32>>());
+            let (w, b) = (net.constant(&w, &Form::Dense), net.dense(&[outputs]));
+            let conv = Conv {
+                strides: vec![stride; 2],
+                pads: vec![pad; 4],
+                dilations: vec![dilation; 2],
+                act: Act::Relu,
+                ..Conv::default()
+            };
+            let y = net.add(conv, &[x, w, b]);
+            net.finish(y, "xnor_");
+        }
+    }
+}
+
+/// A small network of signs: pools keep them, and layers share what is packed.
+#[test]
+fn networks_of_signs() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 40, 8, 8]);
+    let x = net.add(Op::Unary(Unary::Sign), &[x]);
+    let w = net.weights(&[64, 40, 3, 3], &[-0.1, 0.1]);
+    let w = net.constant(&w, &Form::Clustered);
+    let conv = Conv { pads: vec![1; 4], ..Conv::default() };
+    let y = net.add(conv.clone(), &[x, w]);
+    let y = net.add(Op::Unary(Unary::Sign), &[y]);
+    let y = net.add(MaxPool { kernel: vec![2, 2], strides: vec![2, 2], ..MaxPool::default() }, &[y]);
+    let w = net.weights(&[64, 64, 3, 3], &[-0.1, 0.1]);
+    let w = net.constant(&w, &Form::Clustered);
+    let z = net.add(conv, &[y, w]);
+    let w = net.weights(&[64, 64, 1, 1], &[-0.2, 0.2]);
+    let w = net.constant(&w, &Form::Clustered);
+    let y = net.add(Conv::default(), &[y, w]);
+    let y = net.add(Op::Binary(Binary::Add), &[y, z]);
+    net.finish(y, "xnor_");
+}
