@@ -18,6 +18,9 @@ use crate::tile::function::Function;
 use crate::tile::signed;
 use crate::tile::spmv::{self, Codebook, Spmv};
 
+/// Functions in order, and the numbers of their operands.
+type OfOutputs = (Vec<(Function, Other)>, Vec<Vec<f32>>);
+
 impl Planner<'_> {
     /// The layer as a product whose lanes are outputs, if its rows are few and its weights mostly zero.
     pub(super) fn few_rows(
@@ -35,7 +38,7 @@ impl Planner<'_> {
 
     /// What is done with the sums of a chain, and the numbers of its operands: each has one an output, since nothing
     /// else can be read where sums are in an order of their own.
-    fn of_outputs(&self, chain: &Chain, layer: &SparseMatrix) -> Option<(Vec<(Function, Other)>, Vec<Vec<f32>>)> {
+    fn of_outputs(&self, chain: &Chain, layer: &SparseMatrix) -> Option<OfOutputs> {
         let ([_, n, _], of_image) = (layer.shape, matches!(self.graph.op(chain.start), Op::Conv(_)));
         let mut numbers = Vec::new();
         let steps = chain.steps(layer.act, |beside| {
