@@ -216,6 +216,34 @@ fn matrices_of_codes() {
     }
 }
 
+/// Several matrices are one; results that numbers are computed with become numbers.
+#[test]
+fn stacks_of_matrices_of_codes() {
+    let grid = unsigned(0.05, 128);
+    for width in [16, 21] {
+        let mut net = Net::new();
+        let x = net.input(&[2, 5, 24], unsigned(0.016, 120));
+        let weights = net.weights(&[24, width], 1);
+        let y = net.add(MatMul {}, &[x, weights]);
+        let y = net.codes(y, grid);
+        let y = net.add(Op::Unary(Unary::Abs), &[y]);
+        let y = net.codes(y, grid);
+        net.check(&format!("{width} columns"), y, grid, "i8_gemm");
+    }
+}
+
+/// What nothing computes with as codes is rounded where it is, in the chain it is part of.
+#[test]
+fn numbers_on_a_grid() {
+    for grid in [unsigned(0.0625, 120), signed(0.25, -3)] {
+        let mut net = Net::new();
+        let x = net.input(&[3, 37], grid);
+        let y = net.add(Op::Unary(Unary::Abs), &[x]);
+        let y = net.codes(y, grid);
+        net.check("a chain", y, grid, "f32_on_grid_abs_on_grid");
+    }
+}
+
 /// Codes of one pixel are a row of a matrix as they lie.
 #[test]
 fn views_of_codes() {

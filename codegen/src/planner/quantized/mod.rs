@@ -23,7 +23,7 @@ use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 use find::{Body, Grid, images};
 pub(super) use find::{Found, Layer, find};
-use product::{Product, sum_steps};
+use product::{Product, Requantization, sum_steps};
 
 /// Quads of codes in a block of channels.
 const QUADS: usize = LANES / 4;
@@ -252,7 +252,7 @@ impl Planner<'_> {
             None => None,
         };
         let place = self.place_codes(end, grid, LANES)?;
-        let (factors, steps, bias) = product.epilogue(grid);
+        let Requantization { factors, steps, bias } = product.requantization(grid);
         let per_channel = Strides { block: signed(VECTOR_BYTES), ..Strides::default() };
         let mut epilogue =
             Epilogue { bias: true, steps, operands: vec![per_channel], integers: true, codes: Some(grid.zero) };

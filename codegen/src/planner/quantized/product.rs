@@ -41,6 +41,16 @@ pub(super) struct Sum {
     functions: Vec<Function>,
 }
 
+/// What becomes of sums until they are on a grid with a step of 1 and a zero of 0.
+pub(super) struct Requantization {
+    /// What sums are multiplied by, output by output: operand 0 of the steps.
+    pub(super) factors: Vec<f32>,
+    /// Functions in order; operand 1 is the bias, or the codes of what is added.
+    pub(super) steps: Vec<(Function, Other)>,
+    /// Numbers of the bias, in the units of the products with the factors.
+    pub(super) bias: Option<Vec<f32>>,
+}
+
 /// Codes of weights, `[outputs, …]` or, if they are transposed, `[…, outputs]`.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
@@ -63,7 +73,7 @@ impl Weights {
         let shape = constant.shape();
         let axis = if transposed { shape.len() - 1 } else { 0 };
         let outputs = *shape.get(axis)?;
-        (op.block == 0 && constant.len() > 0).then_some(())?;
+        (op.block == 0 && !constant.is_empty()).then_some(())?;
         let scales = graph.constant_operand(node, 1)?.decode().as_f32()?.to_vec();
         let along = optc_ir::op::infer::resolve_axis(op.axis, shape.len()).ok()?;
         (scales.len() == 1 || scales.len() == outputs && along == axis).then_some(())?;
@@ -223,10 +233,8 @@ impl Product {
         contract::Weights::Quads { summed: self.weights.depth }
     }
 
-    /// What sums are multiplied by, output by output, and the functions that follow until they are on a grid with a
-    /// step of 1 and a zero of 0. Operand 0 holds the factors, operand 1 the bias in the same units, or the codes of
-    /// what is added; the numbers of the bias come last.
-    pub(super) fn epilogue(&self, grid: Grid) -> (Vec<f32>, Vec<(Function, Other)>, Option<Vec<f32>>) {
+    /// What makes codes on a grid of sums.
+    pub(super) fn requantization(&self, grid: Grid) -> Requantization {
         let first = self.sum.as_ref().map_or(grid, |sum| sum.inner);
         let alike = scaled(&self.functions, first.scale);
         let unit = if alike.is_some() { f64::from(first.scale) } else { 1.0 };
@@ -254,7 +262,7 @@ impl Product {
             steps.extend(added((sum.inner, 0.0), sum.other_grid, unit, 1));
             apply(&mut steps, &sum.functions, &alike, grid.scale);
         }
-        (factors, steps, bias)
+        Requantization { factors, steps, bias }
     }
 }
 
