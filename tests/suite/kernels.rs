@@ -13,11 +13,11 @@ mod transposed;
 
 use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
-    Act, AveragePool, Binary, Clip, Conv, Elu, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm, HardSigmoid,
-    InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind, Selu, Softmax,
-    ThresholdedRelu, Unary, Variadic,
+    Act, AveragePool, Binary, Clip, Conv, ConvTranspose, Elu, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNorm,
+    HardSigmoid, InstanceNorm, LayerNorm, LeakyRelu, Linear, Lrn, MatMul, MaxPool, Reduce, ReduceAttrs, ReduceKind,
+    Selu, Softmax, ThresholdedRelu, Unary, Variadic,
 };
-use optc_ir::{Backend, DType, Graph, Interp, Op, Tensor, Type, ValueId};
+use optc_ir::{Backend, DType, Graph, Interp, NodeId, Op, Tensor, Type, ValueId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -129,6 +129,33 @@ fn convolutions() {
     }
     check("one axis", Conv { pads: vec![1, 1], ..Conv::default() }, &[&[2, 3, 9], &[4, 3, 3], &[4]]);
     check("uneven border", Conv { pads: vec![0, 2, 1, 0], ..Conv::default() }, &[&[1, 2, 6, 6], &[3, 2, 3, 3], &[3]]);
+}
+
+/// Groups that fill blocks of channels are walked one by one, and so is what stands beside their results.
+#[test]
+fn beside_groups() {
+    let ops: [Op; 2] = [
+        Conv { group: 3, pads: vec![1; 4], ..Conv::default() }.into(),
+        ConvTranspose { group: 3, pads: vec![1; 4], ..ConvTranspose::default() }.into(),
+    ];
+    for op in ops {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut graph = Graph::new("groups");
+        let [x, image] = ["x", "image"].map(|name| graph.add_input(name, Type::tensor(DType::F32, [2, 96, 5, 6])));
+        let [w, b, scale] =
+            [&[96, 32, 3, 3][..], &[96], &[96, 1, 1]].map(|shape| graph.add_tensor("w", random(&mut rng, shape)));
+        let mut add = |op: Op, operands: &[NodeId]| {
+            let operands: Vec<Option<ValueId>> = operands.iter().map(|&node| Some(node.into())).collect();
+            graph.add("node", op, &operands).expect("the operands fit the operator")
+        };
+        let y = add(op, &[x, w, b]);
+        let y = add(Op::Binary(Binary::Mul), &[y, scale]);
+        let y = add(Op::Binary(Binary::Add), &[y, image]);
+        graph.add_result("y", y.into());
+        let inputs = [0, 1].map(|_| random(&mut rng, &[2, 96, 5, 6]));
+        agree("beside groups", &graph, &inputs);
+        same_bits("beside groups", &graph, &inputs);
+    }
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Planner<'_> {
         let groups = if aligned { conv.group } else { 1 };
         let channels = window.channels[0] / groups;
         let taps = window.taps();
-        let (epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
+        let (mut epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
         let few = groups == 1 && channels < FEW_CHANNELS && !self.is_blocked(x);
         let order = if few { Order::Plain { taps } } else { Order::Blocks { taps, channels } };
         let (x_arg, x_strides, runs) = if few {
@@ -168,6 +168,7 @@ impl Planner<'_> {
         let mut y = out.strides();
         let outputs = window.channels[1] / groups;
         y.group = y.block * signed(outputs / LANES);
+        epilogue.step_by_groups(groups, outputs);
         let [_, _, rows, columns] = window.output();
         let blocks = outputs.div_ceil(LANES);
         let temporaries = epilogue.temporaries();

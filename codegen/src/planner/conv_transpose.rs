@@ -302,7 +302,7 @@ impl Planner<'_> {
         (node, w, index): (NodeId, ValueId, usize),
         group: usize,
         image: &Blocked,
-        (mut y, epilogue): (Strides, Epilogue),
+        (mut y, mut epilogue): (Strides, Epilogue),
     ) -> Option<(Contract, Arg)> {
         let per_group = [layer.x[1] / group, layer.y[1] / group];
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
@@ -311,6 +311,7 @@ impl Planner<'_> {
         let mut x = image.strides();
         x.group = x.block * signed(channels / LANES);
         y.group = y.block * signed(outputs / LANES);
+        epilogue.step_by_groups(groups, outputs);
         let temporaries = epilogue.temporaries();
         let (rows, columns) = (part.rows.count, part.columns.count);
         let contract = Contract {

@@ -5,7 +5,7 @@
 
 use super::function::Function;
 use super::program::{Bin, Inst, LANES, Mem, P, Src, Un, V, Writer};
-use super::schedule::{STAY, Steps};
+use super::schedule::{STAY, Steps, signed};
 
 /// What is summed over.
 pub(crate) const X: P = P(0);
@@ -67,6 +67,13 @@ impl Epilogue {
     /// Pointers of a kernel with this epilogue.
     pub(crate) fn pointers(&self) -> usize {
         self.first_operand() + self.operands.len()
+    }
+
+    /// Makes operands go on from group to group of a convolution as its result does, in blocks of channels.
+    pub(crate) fn step_by_groups(&mut self, groups: usize, outputs: usize) {
+        if groups > 1 {
+            self.operands.iter_mut().for_each(|operand| operand.group = operand.block * signed(outputs / LANES));
+        }
     }
 
     fn first_operand(&self) -> usize {

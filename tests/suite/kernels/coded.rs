@@ -138,6 +138,33 @@ fn layers_of_one_magnitude_an_output() {
     }
 }
 
+/// Windows meet borders, and codes end with the channels of a block.
+#[test]
+fn convolutions_of_few_values() {
+    for (count, kernel) in [(2, "b1"), (3, "t2")] {
+        for (channels, outputs, group) in [(48, 256, 1), (70, 257, 1), (64, 512, 2)] {
+            for (window, stride, dilation, pad) in [(1, 1, 1, 0), (3, 2, 1, 1), (3, 1, 2, 2)] {
+                let mut net = Net::new();
+                let x = net.input(&[1, channels, 4, 5]);
+                let w = net.weights(&[outputs, channels / group, window, window], &values(count));
+                let (w, b) = (net.constant(&w, &Form::Clustered), net.dense(&[outputs]));
+                let conv = Conv {
+                    strides: vec![stride; 2],
+                    pads: vec![pad; 4],
+                    dilations: vec![dilation; 2],
+                    group,
+                    act: Act::Relu,
+                    ..Conv::default()
+                };
+                let y = net.add(conv, &[x, w, b]);
+                let z = net.dense(&[outputs, 1, 1]);
+                let y = net.add(Op::Binary(Binary::Add), &[y, z]);
+                net.finish(y, &format!("{kernel}_"));
+            }
+        }
+    }
+}
+
 /// Zeros among the inputs belong to no sign.
 #[test]
 fn products_of_signs() {

@@ -322,7 +322,7 @@ impl Planner<'_> {
         product: &Product,
         (x, y): (&CodePlace, &CodePlace),
         (group, window): (usize, &Window),
-        (epilogue, mut operands): (Epilogue, Vec<Arg>),
+        (mut epilogue, mut operands): (Epilogue, Vec<Arg>),
     ) -> Option<()> {
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
         let [inputs, outputs] = window.channels;
@@ -336,10 +336,7 @@ impl Planner<'_> {
         x_steps.group = steps.block * signed(channels / LANES);
         let mut y_steps = y.image.strides();
         y_steps.group = y_steps.block * signed(outputs / LANES);
-        let mut epilogue = epilogue;
-        for operand in &mut epilogue.operands {
-            operand.group = operand.block * signed(outputs / LANES);
-        }
+        epilogue.step_by_groups(groups, outputs);
         let blocks = outputs.div_ceil(LANES);
         let mut contract = Contract {
             images: window.images,
