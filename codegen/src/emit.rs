@@ -70,9 +70,8 @@ fn clif_of(schedule: &Schedule, vectors: Vectors, isa: &dyn TargetIsa) -> String
 
 fn asm_of(schedule: &Schedule, vectors: Vectors, isa: &dyn TargetIsa) -> Result<String, ExecError> {
     let wide = match vectors {
-        Vectors::Avx512 => Some(true),
-        Vectors::Avx2 => Some(false),
         Vectors::Clif => None,
+        vectors => Some(vectors.is_wide()),
     };
     let codes: Vec<String> = match wide {
         Some(wide) => schedule.programs.iter().map(|p| x64::disassemble(&x64::lower(p, wide))).collect(),

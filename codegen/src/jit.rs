@@ -71,7 +71,7 @@ impl ModuleBuilder {
     fn define_program(&mut self, program: &Program) -> Result<FuncId, ExecError> {
         let signature = program_signature(program);
         if self.vectors != Vectors::Clif {
-            let code = x64::lower(program, self.vectors == Vectors::Avx512);
+            let code = x64::lower(program, self.vectors.is_wide());
             if let Some(&known) = self.programs.get(&code) {
                 return Ok(known);
             }
@@ -151,7 +151,7 @@ pub(crate) mod testing {
     /// Runs all of a schedule on buffers of numbers, in two halves.
     pub(crate) fn run(vectors: Vectors, schedule: &Schedule, buffers: &mut [Vec<f32>]) {
         if vectors != Vectors::Clif {
-            let wide = vectors == Vectors::Avx512;
+            let wide = vectors.is_wide();
             schedule.programs.iter().for_each(|program| x64::testing::check(&x64::lower(program, wide), wide));
         }
         let mut module = ModuleBuilder::new(vectors).expect("the host is supported");
@@ -169,6 +169,11 @@ pub(crate) mod testing {
     /// Small integers, so that every order of additions gives the same sum.
     pub(crate) fn numbers(len: usize, seed: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 7 + seed * 13 + i / 5) % 9) as f32 - 4.0).collect()
+    }
+
+    /// [`all_vectors`] that multiply codes.
+    pub(crate) fn vectors_of_codes() -> Vec<Vectors> {
+        all_vectors().into_iter().filter(|vectors| vectors.multiply_codes()).collect()
     }
 
     /// What vectors this host can run, the portable ones first.

@@ -24,8 +24,10 @@ impl Target {
 /// The instructions tiles are lowered to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vectors {
-    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL, VNNI and VPOPCNTDQ.
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL, VNNI and VPOPCNTDQ: Ice Lake, Zen 4 and later.
     Avx512,
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ and VL alone, which multiply neither bytes nor bits.
+    Avx512Base,
     /// 256-bit, x86-64 with AVX2 and FMA.
     Avx2,
     /// 128-bit, through Cranelift: on every host it supports.
@@ -34,13 +36,14 @@ pub enum Vectors {
 
 impl Vectors {
     /// All there are, the portable ones first.
-    pub const ALL: [Vectors; 3] = [Vectors::Clif, Vectors::Avx2, Vectors::Avx512];
+    pub const ALL: [Vectors; 4] = [Vectors::Clif, Vectors::Avx2, Vectors::Avx512Base, Vectors::Avx512];
 
     /// Whether this host can run code for them; code can be made for any.
     pub fn run_here(self) -> bool {
         match (self, Vectors::of_host()) {
             (Vectors::Clif, _) => true,
             (Vectors::Avx2, host) => host != Vectors::Clif,
+            (Vectors::Avx512Base, host) => host.is_wide(),
             (Vectors::Avx512, host) => host == Vectors::Avx512,
         }
     }
@@ -53,10 +56,9 @@ impl Vectors {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni")
-                && is_x86_feature_detected!("avx512vpopcntdq")
             {
-                return Vectors::Avx512;
+                let whole = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vpopcntdq");
+                return if whole { Vectors::Avx512 } else { Vectors::Avx512Base };
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 return Vectors::Avx2;
@@ -65,10 +67,20 @@ impl Vectors {
         Vectors::Clif
     }
 
+    /// Whether a vector is one of 512 bits.
+    pub fn is_wide(self) -> bool {
+        matches!(self, Vectors::Avx512 | Vectors::Avx512Base)
+    }
+
+    /// Whether there is code for products of bytes, and of bits.
+    pub fn multiply_codes(self) -> bool {
+        self != Vectors::Avx512Base
+    }
+
     /// Tile registers, of [`LANES`] lanes each, that a program can use.
     pub(crate) fn registers(self) -> usize {
         match self {
-            Vectors::Avx512 => 32,
+            Vectors::Avx512 | Vectors::Avx512Base => 32,
             // 16 of 8 lanes, two of which lowering needs for itself.
             Vectors::Avx2 => 14 * 8 / LANES,
             // 16 of 4 lanes are a good fit; Cranelift spills what goes beyond.
@@ -79,7 +91,7 @@ impl Vectors {
     /// Machine registers that make a tile register.
     pub(crate) fn parts(self) -> usize {
         match self {
-            Vectors::Avx512 => 1,
+            Vectors::Avx512 | Vectors::Avx512Base => 1,
             Vectors::Avx2 => 2,
             Vectors::Clif => 4,
         }
@@ -88,7 +100,7 @@ impl Vectors {
     /// Registers a tile of accumulators should not exceed, whatever else the program needs.
     pub(crate) fn accumulators(self) -> usize {
         match self {
-            Vectors::Avx512 => 28,
+            Vectors::Avx512 | Vectors::Avx512Base => 28,
             Vectors::Avx2 => 5,
             Vectors::Clif => 3,
         }
@@ -99,7 +111,8 @@ impl Vectors {
 impl fmt::Display for Vectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Vectors::Avx512 => "x86-64-v4",
+            Vectors::Avx512 => "icelake",
+            Vectors::Avx512Base => "x86-64-v4",
             Vectors::Avx2 => "x86-64-v3",
             Vectors::Clif => "clif",
         })
@@ -147,6 +160,6 @@ mod tests {
         assert_eq!("native".parse(), Ok(Vectors::of_host()));
         assert!(Vectors::of_host().run_here() && Vectors::Clif.run_here());
         let error = "sse2".parse::<Vectors>().unwrap_err().to_string();
-        assert_eq!(error, "\"sse2\" is none of native, x86-64-v4, x86-64-v3, clif");
+        assert_eq!(error, "\"sse2\" is none of native, icelake, x86-64-v4, x86-64-v3, clif");
     }
 }

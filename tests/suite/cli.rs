@@ -466,7 +466,7 @@ fn kernels_are_shown_for_any_target() {
     let emit = |kind: &str, cpu: &str| {
         bench.ok(&["tiny.ir", "-O", "fuse", "--emit", kind, "--bind", "N=2", "--threads", "1", "--target-cpu", cpu])
     };
-    for (cpu, register) in [("x86-64-v4", "zmm"), ("x86-64-v3", "ymm"), ("clif", "")] {
+    for (cpu, register) in [("icelake", "zmm"), ("x86-64-v4", "zmm"), ("x86-64-v3", "ymm"), ("clif", "")] {
         assert!(emit("plan", cpu).contains("conv: f32_conv_"), "{}", emit("plan", cpu));
         assert!(emit("schedule", cpu).contains("program 0"));
         assert!(emit("clif", cpu).contains("function u0:0("));
@@ -481,7 +481,7 @@ fn kernels_are_shown_for_any_target() {
     let message = bench.fails(2, &["tiny.ir", "-O", "fuse", "--emit", "plan"]);
     assert!(message.contains("open are N") && message.contains("--bind 'N=1'"), "{message}");
     let message = bench.fails(2, &["run", "tiny.ir", "--target-cpu", "sse2"]);
-    assert!(message.contains("native, x86-64-v4, x86-64-v3, clif"), "{message}");
+    assert!(message.contains("native, icelake, x86-64-v4, x86-64-v3, clif"), "{message}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::tile::{LANES, VECTOR_BYTES};
 use crate::work::Work;
 
 /// Layers of text below the schedule.
-const LAYERS: &[&str] = &["schedule", "clif", "aarch64", "x86-64", "x86-64-v3", "x86-64-v4"];
+const LAYERS: &[&str] = &["schedule", "clif", "aarch64", "x86-64", "x86-64-v3", "icelake"];
 
 /// Two rows and three columns of points by a block of outputs, two values of k.
 fn contract() -> Work {

@@ -139,7 +139,7 @@ pub(crate) fn plan(
     selection: &Selection,
     residents: &[Resident],
 ) -> Result<Planned, ExecError> {
-    let quantized::Found { layers, absorbed, on_grid } = quantized::find(graph);
+    let quantized::Found { layers, absorbed, on_grid } = quantized::find(graph, target.vectors.multiply_codes());
     let folded = fold::fold(graph, &absorbed)?;
     let graph = folded.as_ref().unwrap_or(graph);
     let mut planner = Planner {

@@ -36,7 +36,8 @@ impl Planner<'_> {
     /// are multiplied by are signs.
     fn sign_weights(&self, node: NodeId, axis: usize) -> Option<FewValues> {
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
-        self.is_signs(x).then(|| self.few_values(w, axis)).flatten().filter(FewValues::are_signs)
+        let signs = self.target.vectors.multiply_codes() && self.is_signs(x);
+        signs.then(|| self.few_values(w, axis)).flatten().filter(FewValues::are_signs)
     }
 
     /// The weights of a matrix product of signs, and what it costs; `axis` of the weights is that of outputs.

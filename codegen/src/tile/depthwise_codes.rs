@@ -115,12 +115,12 @@ impl DepthwiseCodes {
 
     /// Registers that a program has.
     fn registers(vectors: Vectors) -> usize {
-        vectors.registers() - if vectors == Vectors::Avx512 { QUAD_REGISTERS } else { 0 }
+        vectors.registers() - if vectors.is_wide() { QUAD_REGISTERS } else { 0 }
     }
 
     /// Whether weights stay in registers.
     fn resident(&self, vectors: Vectors) -> bool {
-        vectors == Vectors::Avx512 && self.vectors() <= MAX_RESIDENT
+        vectors.is_wide() && self.vectors() <= MAX_RESIDENT
     }
 
     /// Sums that fit into registers.

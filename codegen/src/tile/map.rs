@@ -111,7 +111,7 @@ impl Map {
         // Long functions hide their latency and that of the loop by themselves.
         let wanted = match vectors {
             _ if temporaries > 3 => 2,
-            Vectors::Avx512 => 8,
+            Vectors::Avx512 | Vectors::Avx512Base => 8,
             Vectors::Avx2 => 4,
             Vectors::Clif => 2,
         };

@@ -185,7 +185,7 @@ impl Recurrent {
     fn program(&self, vectors: Vectors, backward: bool) -> Program {
         let mut w = Writer::new(POINTERS, vectors.registers());
         // On other targets a register is several of the machine's: fewer sums hide the latency.
-        let at_once = if vectors == Vectors::Avx512 { SUMS.div_ceil(self.cell.gates()) } else { 1 };
+        let at_once = if vectors.is_wide() { SUMS.div_ceil(self.cell.gates()) } else { 1 };
         let way = if backward { -1 } else { 1 };
         w.repeat(self.steps, |w| {
             let whole = self.hidden / LANES;

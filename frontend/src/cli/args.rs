@@ -166,8 +166,8 @@ pub struct ExecArgs {
     /// Threads to use [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// What machine code is generated for: native, x86-64-v4 (AVX-512), x86-64-v3 (AVX2), or clif, which is
-    /// portable
+    /// What machine code is generated for: native, icelake (AVX-512 with products of bytes and of bits), x86-64-v4
+    /// (AVX-512), x86-64-v3 (AVX2), or clif, which is portable
     #[arg(long, value_name = "CPU", default_value = "native")]
     pub target_cpu: Vectors,
     /// Fix an open dimension, such as N=1; may be given several times

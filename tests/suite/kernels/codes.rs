@@ -87,7 +87,8 @@ impl Net {
         self.graph.add_result("y", y);
         let plan = Plan::new(&self.graph, &Target::host(1)).expect("the graph can be planned");
         let text = plan.to_string();
-        assert!(text.contains(kernel) && !text.contains("interp "), "{what}: no {kernel}\n{plan}");
+        let known = !Target::host(1).vectors.multiply_codes() || text.contains(kernel);
+        assert!(known && !text.contains("interp "), "{what}: no {kernel}\n{plan}");
         assert!(plan.check().is_empty(), "{what}: buffers overlap\n{plan}");
         assert!(plan.check_reach(&Target::host(1)).is_empty(), "{what}: {:?}", plan.check_reach(&Target::host(1)));
         let expected = Interp.compile(&self.graph).unwrap().run(&self.inputs).unwrap();
@@ -103,6 +104,9 @@ impl Net {
                 let other = steps.iter().filter(|&&step| step > 0.5).count();
                 assert!(most < 1.01, "{what}: {vectors}: codes differ by {most}");
                 assert!(other <= 1 + steps.len() / 100, "{what}: {vectors}: {other} of {} codes differ", steps.len());
+                if !vectors.multiply_codes() {
+                    continue;
+                }
                 if let Some(known) = &known {
                     assert_eq!(known, &got, "{what}: {vectors} on {threads} threads gives other codes");
                 }

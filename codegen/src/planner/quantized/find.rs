@@ -110,12 +110,13 @@ pub(super) fn images(graph: &Graph, value: ValueId) -> Option<[usize; 4]> {
     (!images.contains(&0)).then_some(images)
 }
 
-/// Finds the layers of a graph of known shapes.
-pub(in crate::planner) fn find(graph: &Graph) -> Found {
+/// Finds the layers of a graph of known shapes, if there is code for `products` of codes; else only values on grids.
+pub(in crate::planner) fn find(graph: &Graph, products: bool) -> Found {
     let order = graph.topo_order();
     let mut finder = Finder { graph, known: known(graph, &order), layers: HashMap::new() };
     for &node in &order {
-        if let Op::QuantizeLinear(_) = graph.op(node)
+        if products
+            && let Op::QuantizeLinear(_) = graph.op(node)
             && let Some(layer) = finder.layer(node)
         {
             finder.layers.insert(node, layer);

@@ -25,7 +25,7 @@ fn graph(input: &str, output: &str) -> optc_ir::Graph {
 #[test]
 fn layers_lie_between_equal_grids() {
     let count = |input, output| {
-        let found = find(&graph(input, output));
+        let found = find(&graph(input, output), true);
         (found.layers.len(), found.absorbed.len(), found.on_grid.len())
     };
     // The convolution, its weights, and what it reads.
@@ -38,7 +38,7 @@ fn layers_lie_between_equal_grids() {
 #[test]
 fn sums_begin_with_what_the_zero_point_makes() {
     let graph = graph("%one, %zero", "%one, %zero");
-    let found = find(&graph);
+    let found = find(&graph, true);
     let products: Vec<_> = graph.topo_order().into_iter().filter_map(|node| found.layers.get(&node)).collect();
     let Body::Product(product) = &products[1].body else { unreachable!("the second layer is the convolution") };
     assert_eq!(product.begin, [-7 * 3 * 4; 2]);
@@ -59,7 +59,16 @@ fn weights_that_are_no_bytes_make_no_product() {
   %y = dequantize_linear(%p, %one, %zero)
   return %y
 }";
-    let found = find(&text::parse(text).expect("the text is a graph"));
+    let found = find(&text::parse(text).expect("the text is a graph"), true);
     assert!(found.layers.is_empty());
     assert_eq!(found.on_grid.len(), 2, "numbers are rounded all the same");
+}
+
+/// Where bytes are not multiplied, only what rounds to a grid is found.
+#[test]
+fn without_products_there_are_no_layers() {
+    let text = "graph @g(%x: f32[1, 4]) -> (y: f32[1, 4]) {\n  %s = const f32[] = [0.5]\n  %z = const u8[] = [7]\n  \
+                %q = quantize_linear(%x, %s, %z)\n  %d = dequantize_linear(%q, %s, %z)\n  %y = tanh(%d)\n  return %y\n}\n";
+    let found = find(&text::parse(text).expect("the text is a graph"), false);
+    assert!(found.layers.is_empty() && found.on_grid.len() == 1);
 }

@@ -58,7 +58,7 @@ fn product(rows: usize, quads: usize, outputs: usize, zero: u8, extreme: bool) {
             expected.push(code(f32::from(other[r * width + o]).mul_add(0.125, y), zero));
         }
     }
-    for vectors in crate::jit::testing::all_vectors() {
+    for vectors in crate::jit::testing::vectors_of_codes() {
         let contract = contract(vectors);
         let quad = |_, o: usize, k: usize| std::array::from_fn(|i| weights[o * depth + k * 4 + i]);
         let packed = contract.pack_quads(quad).unwrap().numbers().to_vec();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::jit::testing::all_vectors;
+use crate::jit::testing::vectors_of_codes;
 use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
 use crate::tile::testing::{buffer_of_bytes, buffer_of_ints, bytes, check_bytes, code};
@@ -60,7 +60,7 @@ fn check(kernel: [usize; 2], stride: usize, dilation: usize, output: [usize; 2],
     }
     let packed = depthwise.pack(weight, channels).unwrap().numbers().to_vec();
     let inputs = [buffer_of_bytes(&x), packed, buffer_of_ints(&bias), scales];
-    for vectors in all_vectors() {
+    for vectors in vectors_of_codes() {
         check_bytes(&depthwise, (vectors, &depthwise.schedule(vectors)), &inputs, 2, &expected);
     }
 }

@@ -1,6 +1,6 @@
 use super::super::{Run, Tiling, Weights};
 use super::*;
-use crate::jit::testing::{all_vectors, numbers, run};
+use crate::jit::testing::{numbers, run, vectors_of_codes};
 use crate::target::Target;
 use crate::tile::epilogue::{Other, Strides};
 use crate::tile::function::Function;
@@ -31,7 +31,7 @@ fn product([rows, channels, outputs]: [usize; 3], taps: usize, bias: bool) {
         Run { start: 0, loops: vec![(taps, pixel)], taps: (0..words).map(|i| signed(i * PAIR_BYTES)).collect() };
     let signs = Signs { weights: channels * taps, count: signed(count_at(channels)), window: [(1, 0), (taps, pixel)] };
     let mut known: Option<Vec<f32>> = None;
-    for vectors in all_vectors() {
+    for vectors in vectors_of_codes() {
         let mut packed = vec![x.clone(), vec![f32::NAN; pixels * pixel_bytes(channels) / 4]];
         run(vectors, &bits.schedule(vectors), &mut packed);
         let weights = Weights::Signs(signs);
