@@ -98,6 +98,8 @@ pub(crate) struct Planner<'g> {
     code_borders: HashMap<ValueId, [usize; 4]>,
     /// What computes layers of compressed weights.
     choices: Choices,
+    /// How many weights of layers are not zero, by their constant.
+    nonzeros: HashMap<NodeId, usize>,
     /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
     cold_code: bool,
     /// The first node of the chain that is being planned.
@@ -166,6 +168,7 @@ pub(crate) fn plan(
         codes: HashMap::new(),
         code_borders: HashMap::new(),
         choices: Choices::default(),
+        nonzeros: HashMap::new(),
         cold_code: false,
         layer: None,
     };

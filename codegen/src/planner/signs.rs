@@ -169,7 +169,7 @@ impl Planner<'_> {
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
         self.kernel(chain.end, contract, args);
-        self.choose(node, (constant, constant.nonzeros()), candidates.to_vec(), Algorithm::Signs);
+        self.choose(node, (constant, self.nonzeros(w)?), candidates.to_vec(), Algorithm::Signs);
         Some(())
     }
 

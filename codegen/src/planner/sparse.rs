@@ -66,6 +66,7 @@ pub(super) struct Constants {
 impl Planner<'_> {
     /// Chooses the convolutions that are computed as sparse products, and the pitches and borders of planes.
     pub(super) fn find_sparse(&mut self) {
+        self.count_weights();
         let convolution = |node| {
             let Op::Conv(conv) = self.graph.op(node) else { return None };
             if self.layers_compute(node) {
@@ -78,13 +79,11 @@ impl Planner<'_> {
             }
             let weights = self.graph.operand(node, 1)?;
             let constant = self.graph.constant(weights)?;
-            let (group, nonzeros) = (conv.group, constant.nonzeros());
+            let (group, nonzeros) = (conv.group, self.nonzeros(weights)?);
             let sparse = is_sparse(nonzeros, constant.len());
             Some(Convolution { node, window, group, weights, nonzeros, sparse })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
-        let weights: usize = self.graph.topo_order().into_iter().filter_map(|node| self.sparse_weights(node)).sum();
-        self.cold_code = weights > CACHED_CODE;
         // Beside sparse layers others may gain from planes.
         let planes = convolutions.iter().any(|convolution| convolution.sparse);
         let candidates: Vec<Vec<Candidate>> =
@@ -102,12 +101,24 @@ impl Planner<'_> {
         self.agree_on_pitches(&convolutions);
     }
 
-    /// Weights of a layer that are not zero, if most are.
-    fn sparse_weights(&self, node: NodeId) -> Option<usize> {
-        let layer = matches!(self.graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
-        let weights = self.graph.constant_operand(node, 1).filter(|_| layer)?;
-        let nonzeros = weights.nonzeros();
-        is_sparse(nonzeros, weights.len()).then_some(nonzeros)
+    /// Counts the weights of all layers that are not zero, each constant once.
+    fn count_weights(&mut self) {
+        let mut sparse = 0;
+        for node in self.graph.topo_order() {
+            let layer = matches!(self.graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
+            let Some(w) = self.graph.operand(node, 1).filter(|_| layer) else { continue };
+            let Some(weights) = self.graph.constant(w) else { continue };
+            let nonzeros = *self.nonzeros.entry(w.node).or_insert_with(|| weights.nonzeros());
+            if is_sparse(nonzeros, weights.len()) {
+                sparse += nonzeros;
+            }
+        }
+        self.cold_code = sparse > CACHED_CODE;
+    }
+
+    /// How many of the constant weights of a layer are not zero.
+    pub(super) fn nonzeros(&self, w: ValueId) -> Option<usize> {
+        self.nonzeros.get(&w.node).copied()
     }
 
     /// The window of a convolution that a sparse product can compute: of constant weights and bias.
@@ -299,7 +310,7 @@ impl Planner<'_> {
             Some(bias) => self.f32_constant(bias)?.as_f32()?.to_vec(),
             None => vec![0.0; out[1]],
         };
-        let nonzeros = self.graph.constant(w)?.nonzeros();
+        let nonzeros = self.nonzeros(w)?;
         let (outputs, per_group) = (out[1], out[1] / conv.group);
         // Weights of a row, for the channels of its group.
         let own = window.channels[0] / conv.group * window.taps();

@@ -66,8 +66,8 @@ impl Planner<'_> {
         others: Vec<Candidate>,
     ) -> Option<(Algorithm, usize)> {
         let (node, [m, n, k]) = (chain.start, layer.shape);
-        let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
-        let nonzeros = weights.nonzeros();
+        let w = self.graph.operand(node, 1)?;
+        let (weights, nonzeros) = (self.graph.constant(w)?, self.nonzeros(w)?);
         let sparse = is_sparse(nonzeros, k * n);
         let asked = sparse || !others.is_empty();
         if !is_compressed(weights, nonzeros) && !asked {

@@ -72,11 +72,12 @@ impl Planner<'_> {
     /// Whether a convolution is a matrix product of few rows that need not lie in blocks or planes.
     pub(super) fn is_sparse_pixel(&self, node: NodeId, conv: &Conv, window: &Window) -> bool {
         let candidate = || {
-            let weights = self.graph.constant(self.graph.operand(node, 1)?)?;
+            let w = self.graph.operand(node, 1)?;
+            let weights = self.graph.constant(w)?;
             let chain = self.chains.get(self.absorbed.get(&node).unwrap_or(&node));
             let alone = Chain::of(self.graph, node)?;
             let chain = chain.filter(|chain| chain.start == node).unwrap_or(&alone);
-            self.few_rows(chain, &self.pixel(node, conv, window)?, (weights, weights.nonzeros()))
+            self.few_rows(chain, &self.pixel(node, conv, window)?, (weights, self.nonzeros(w)?))
         };
         candidate().is_some()
     }
@@ -87,8 +88,8 @@ impl Planner<'_> {
         let (node, graph) = (chain.start, self.graph);
         self.sparse_window(node, conv)?;
         let layer = self.pixel(node, conv, window)?;
-        let weights = graph.constant(graph.operand(node, 1)?)?;
-        let nonzeros = weights.nonzeros();
+        let w = graph.operand(node, 1)?;
+        let (weights, nonzeros) = (graph.constant(w)?, self.nonzeros(w)?);
         let candidates = vec![self.few_rows(chain, &layer, (weights, nonzeros))?, layer.dense()];
         let candidates = self.admitted(node, true, candidates);
         let algorithm = candidates.first()?.algorithm;

@@ -109,22 +109,9 @@ impl Depthwise {
         let tiling = self.tiling(vectors);
         let of_tile = self.columns * self.taps() * tiling.rows;
         let rows = (GRAIN.div_ceil(of_tile.max(1)) * tiling.rows).min(self.rows).max(1);
-        let mut schedule = Schedule::new(self.epilogue.pointers());
-        let whole = self.rows / rows;
-        for (first, rows, count) in [(0, rows, whole), (whole * rows, self.rows % rows, 1)] {
-            if rows == 0 || count == 0 {
-                continue;
-            }
-            let program = schedule.program(self.program(vectors, tiling, rows));
-            let axes = [
-                Axis { count: self.images, steps: self.along(|s| s.image, 0) },
-                Axis { count: self.blocks, steps: self.along(|s| s.block, 1) },
-                Axis { count, steps: self.along(|s| s.row * signed(rows), 0) },
-            ];
-            let start = self.along(|s| s.row * signed(first), 0);
-            schedule.parts.push(Part::new(axes, start, Nest::Call(program)));
-        }
-        schedule
+        let along = |step: &dyn Fn(Strides) -> i64, blocks| self.along(step, blocks);
+        let shape = [self.images, self.blocks, self.rows];
+        rows_in_turn(&self.epilogue, shape, rows, along, |rows| self.program(vectors, tiling, rows))
     }
 
     /// Steps of x, y and the operands by what `step` says of each, and so many blocks of weights and bias.
@@ -313,6 +300,33 @@ impl Depthwise {
             }
         }
     }
+}
+
+/// A schedule that walks images, blocks of channels, and so many `rows` at a time of all there are. `along` gives the
+/// steps of x, y and the operands by what it is given, and those of so many blocks of weights and bias.
+pub(super) fn rows_in_turn(
+    epilogue: &Epilogue,
+    [images, blocks, all]: [usize; 3],
+    rows: usize,
+    along: impl Fn(&dyn Fn(Strides) -> i64, usize) -> Steps,
+    program: impl Fn(usize) -> Program,
+) -> Schedule {
+    let mut schedule = Schedule::new(epilogue.pointers());
+    let whole = all / rows;
+    for (first, rows, count) in [(0, rows, whole), (whole * rows, all % rows, 1)] {
+        if rows == 0 || count == 0 {
+            continue;
+        }
+        let program = schedule.program(program(rows));
+        let axes = [
+            Axis { count: images, steps: along(&|s| s.image, 0) },
+            Axis { count: blocks, steps: along(&|s| s.block, 1) },
+            Axis { count, steps: along(&|s| s.row * signed(rows), 0) },
+        ];
+        let start = along(&|s| s.row * signed(first), 0);
+        schedule.parts.push(Part::new(axes, start, Nest::Call(program)));
+    }
+    schedule
 }
 
 /// The first and the last place where a tap is met.

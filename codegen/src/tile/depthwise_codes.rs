@@ -9,9 +9,10 @@
 
 use optc_ir::ExecError;
 
+use super::depthwise::rows_in_turn;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{Inst, LANES, Program, QUAD_REGISTERS, Src, V, VECTOR_BYTES, Writer};
-use super::schedule::{Axis, Nest, Part, Schedule, Steps, segment_runs, signed};
+use super::schedule::{Schedule, Steps, segment_runs, signed};
 use crate::memory::Memory;
 use crate::target::Vectors;
 
@@ -89,22 +90,9 @@ impl DepthwiseCodes {
         let tile = self.rows.min(MAX_ROWS).min(self.room(vectors));
         let of_tile = self.columns * self.vectors() * tile;
         let rows = (GRAIN.div_ceil(of_tile.max(1)) * tile).min(self.rows).max(1);
-        let mut schedule = Schedule::new(self.epilogue.pointers());
-        let whole = self.rows / rows;
-        for (first, rows, count) in [(0, rows, whole), (whole * rows, self.rows % rows, 1)] {
-            if rows == 0 || count == 0 {
-                continue;
-            }
-            let program = schedule.program(self.program(vectors, rows));
-            let axes = [
-                Axis { count: self.images, steps: self.along(|s| s.image, 0) },
-                Axis { count: self.blocks, steps: self.along(|s| s.block, 1) },
-                Axis { count, steps: self.along(|s| s.row * signed(rows), 0) },
-            ];
-            let start = self.along(|s| s.row * signed(first), 0);
-            schedule.parts.push(Part::new(axes, start, Nest::Call(program)));
-        }
-        schedule
+        let along = |step: &dyn Fn(Strides) -> i64, blocks| self.along(step, blocks);
+        let shape = [self.images, self.blocks, self.rows];
+        rows_in_turn(&self.epilogue, shape, rows, along, |rows| self.program(vectors, rows))
     }
 
     /// Steps of x, y and the operands by what `step` says of each, and so many blocks of weights and bias.
