@@ -4,7 +4,7 @@
 //! steps becomes T copies of the cell, so T must be known; the products with the inputs of all steps are one.
 
 use optc_ir::op::{Activation, Clip, Concat, Direction, Elu, HardSigmoid, LeakyRelu, Split, ThresholdedRelu, Unary};
-use optc_ir::{Graph, NodeId, Op, Tensor, TypeError, ValueId};
+use optc_ir::{Graph, NodeId, Op, Tensor, ValueId};
 
 use super::emit::Emit;
 use super::error::TrainError;
@@ -21,32 +21,20 @@ pub(super) fn is_recurrent(op: &Op) -> bool {
 pub(super) fn unroll(graph: &mut Graph, node: NodeId) -> Result<(), TrainError> {
     let op = graph.op(node).clone();
     let mut e = Emit::gradient_of(graph, node);
-    let known =
-        |activations: Result<Vec<Activation>, TypeError>| activations.map_err(|error| e.unsupported(error.to_string()));
-    let layer = match &op {
-        Op::Rnn(a) => Layer {
-            cell: Cell::Rnn,
-            activations: known(a.resolved_activations())?,
-            clip: a.clip,
-            direction: a.direction,
-            batch_first: a.batch_first,
-        },
-        Op::Gru(a) => Layer {
-            cell: Cell::Gru { linear_before_reset: a.linear_before_reset },
-            activations: known(a.resolved_activations())?,
-            clip: a.clip,
-            direction: a.direction,
-            batch_first: a.batch_first,
-        },
-        Op::Lstm(a) => Layer {
-            cell: Cell::Lstm { input_forget: a.input_forget },
-            activations: known(a.resolved_activations())?,
-            clip: a.clip,
-            direction: a.direction,
-            batch_first: a.batch_first,
-        },
+    let (cell, activations, clip, direction, batch_first) = match &op {
+        Op::Rnn(a) => (Cell::Rnn, a.resolved_activations(), a.clip, a.direction, a.batch_first),
+        Op::Gru(a) => {
+            let cell = Cell::Gru { linear_before_reset: a.linear_before_reset };
+            (cell, a.resolved_activations(), a.clip, a.direction, a.batch_first)
+        }
+        Op::Lstm(a) => {
+            let cell = Cell::Lstm { input_forget: a.input_forget };
+            (cell, a.resolved_activations(), a.clip, a.direction, a.batch_first)
+        }
         _ => unreachable!("only recurrent layers are unrolled"),
     };
+    let activations = activations.map_err(|error| e.unsupported(error.to_string()))?;
+    let layer = Layer { cell, activations, clip, direction, batch_first };
     let results = layer.emit(&mut e, node)?;
     for (i, result) in results.into_iter().enumerate() {
         graph.replace_uses(node.result(i), result);
