@@ -29,6 +29,40 @@ fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     Tensor::f32(shape, (0..len).map(|_| rng.random_range(-2.0f32..2.0)).collect::<Vec<_>>())
 }
 
+/// A graph under construction, and what it is given.
+struct Net {
+    graph: Graph,
+    rng: ChaCha8Rng,
+    inputs: Vec<Tensor>,
+}
+
+impl Net {
+    fn new(name: &str, seed: u64) -> Net {
+        Net { graph: Graph::new(name), rng: ChaCha8Rng::seed_from_u64(seed), inputs: Vec::new() }
+    }
+
+    fn input(&mut self, tensor: Tensor) -> ValueId {
+        let ty = Type::tensor(DType::F32, tensor.shape().iter().copied());
+        self.inputs.push(tensor);
+        self.graph.add_input("x", ty).into()
+    }
+
+    fn random_input(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = random(&mut self.rng, shape);
+        self.input(tensor)
+    }
+
+    fn dense(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = random(&mut self.rng, shape);
+        self.graph.add_tensor("w", tensor).into()
+    }
+
+    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
+        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
+        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
+    }
+}
+
 /// Builds a graph of one node: operand 0 is an input, the others are constants unless `dynamic`.
 fn single(op: impl Into<Op>, shapes: &[&[usize]], dynamic: bool, rng: &mut ChaCha8Rng) -> (Graph, Vec<Tensor>) {
     let mut graph = Graph::new("kernel");

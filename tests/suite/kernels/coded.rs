@@ -2,34 +2,21 @@
 
 use optc_codegen::{Plan, Target, Vectors};
 use optc_ir::op::{Act, Binary, Conv, Gemm, Linear, MatMul, MaxPool, Unary};
-use optc_ir::{Constant, DType, Form, Graph, Op, QuantParams, Tensor, Type, ValueId};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use optc_ir::{Constant, Form, Op, QuantParams, Tensor, ValueId};
+use rand::Rng;
 
-use super::{agree, random, same_bits_of};
-
-/// A graph under construction.
-struct Net {
-    graph: Graph,
-    rng: ChaCha8Rng,
-    inputs: Vec<Tensor>,
-}
+use super::{Net, agree, random, same_bits_of};
 
 impl Net {
-    fn new() -> Net {
-        Net { graph: Graph::new("coded"), rng: ChaCha8Rng::seed_from_u64(17), inputs: Vec::new() }
-    }
-
     /// An input, some elements of which are zero.
-    fn input(&mut self, shape: &[usize]) -> ValueId {
+    fn input_with_zeros(&mut self, shape: &[usize]) -> ValueId {
         let numbers: Vec<f32> = random(&mut self.rng, shape).as_f32().expect("numbers").to_vec();
         let numbers = numbers.into_iter().map(|x| if x.abs() < 0.2 { 0.0 } else { x }).collect::<Vec<f32>>();
-        self.inputs.push(Tensor::f32(shape, numbers));
-        self.graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied())).into()
+        self.input(Tensor::f32(shape, numbers))
     }
 
     /// Weights that are each one of some values.
-    fn weights(&mut self, shape: &[usize], values: &[f32]) -> Tensor {
+    fn weights_of(&mut self, shape: &[usize], values: &[f32]) -> Tensor {
         let len = shape.iter().product();
         let of = |_| values[self.rng.random_range(0..values.len())];
         Tensor::f32(shape, (0..len).map(of).collect::<Vec<f32>>())
@@ -40,18 +27,8 @@ impl Net {
         self.graph.add_constant("w", constant).into()
     }
 
-    fn dense(&mut self, shape: &[usize]) -> ValueId {
-        let tensor = random(&mut self.rng, shape);
-        self.graph.add_tensor("b", tensor).into()
-    }
-
-    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
-        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
-        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
-    }
-
     /// Compares with the interpreter and across targets; the plan must have a kernel whose name begins so.
-    fn finish(mut self, y: ValueId, kernel: &str) {
+    fn check_kernel(mut self, y: ValueId, kernel: &str) {
         self.graph.add_result("y", y);
         let target = Target::host(1);
         let plan = Plan::new(&self.graph, &target).unwrap().to_string();
@@ -77,13 +54,13 @@ fn layers_of_few_values() {
                 continue;
             }
             for form in [Form::Dense, Form::Clustered] {
-                let mut net = Net::new();
-                let (x, w) = (net.input(&[m, k]), net.weights(&[n, k], &values(count)));
+                let mut net = Net::new("coded", 17);
+                let (x, w) = (net.input_with_zeros(&[m, k]), net.weights_of(&[n, k], &values(count)));
                 let (w, b) = (net.constant(&w, &form), net.dense(&[n]));
                 let y = net.add(Linear { act: Act::Relu }, &[x, w, b]);
                 let z = net.dense(&[n]);
                 let y = net.add(Op::Binary(Binary::Add), &[y, z]);
-                net.finish(y, kernel);
+                net.check_kernel(y, kernel);
             }
         }
     }
@@ -91,16 +68,16 @@ fn layers_of_few_values() {
 
 #[test]
 fn matrices_of_every_orientation() {
-    let mut net = Net::new();
-    let (x, w) = (net.input(&[2, 1, 100]), net.weights(&[100, 70], &values(2)));
+    let mut net = Net::new("coded", 17);
+    let (x, w) = (net.input_with_zeros(&[2, 1, 100]), net.weights_of(&[100, 70], &values(2)));
     let w = net.constant(&w, &Form::Clustered);
     let y = net.add(MatMul {}, &[x, w]);
-    net.finish(y, "b1");
-    let mut net = Net::new();
-    let (x, w) = (net.input(&[1, 100]), net.weights(&[100, 70], &values(9)));
+    net.check_kernel(y, "b1");
+    let mut net = Net::new("coded", 17);
+    let (x, w) = (net.input_with_zeros(&[1, 100]), net.weights_of(&[100, 70], &values(9)));
     let (w, c) = (net.constant(&w, &Form::Dense), net.dense(&[70]));
     let y = net.add(Gemm { alpha: 0.5, beta: 2.0, ..Gemm::default() }, &[x, w, c]);
-    net.finish(y, "c4");
+    net.check_kernel(y, "c4");
 }
 
 /// Grids of one scale and of one for each output.
@@ -111,17 +88,17 @@ fn layers_on_grids() {
     {
         for axis in [None, Some(0)] {
             let (n, k) = (70, 100);
-            let mut net = Net::new();
+            let mut net = Net::new("coded", 17);
             let scales: Vec<f32> = (0..if axis.is_some() { n } else { 1 }).map(|o| 0.1 + o as f32 * 0.01).collect();
             let params = QuantParams { bits, axis, zeros: vec![zero; scales.len()], scales };
             let numbers: Vec<f32> = (0..n * k)
                 .map(|i| params.value(if axis.is_some() { i / k } else { 0 }, net.rng.random_range(codes.clone())))
                 .collect();
-            let x = net.input(&[1, k]);
+            let x = net.input_with_zeros(&[1, k]);
             let w = net.constant(&Tensor::f32([n, k], numbers), &Form::Quantized(params));
             let b = net.dense(&[n]);
             let y = net.add(Linear::default(), &[x, w, b]);
-            net.finish(y, kernel);
+            net.check_kernel(y, kernel);
         }
     }
 }
@@ -130,14 +107,14 @@ fn layers_on_grids() {
 #[test]
 fn layers_of_one_magnitude_an_output() {
     for (signs, kernel) in [(&[-1.0, 1.0][..], "b1"), (&[-1.0, 0.0, 1.0][..], "t2")] {
-        let mut net = Net::new();
+        let mut net = Net::new("coded", 17);
         let (n, k) = (90, 100);
-        let (x, signs) = (net.input(&[1, k]), net.weights(&[n, k], signs));
+        let (x, signs) = (net.input_with_zeros(&[1, k]), net.weights_of(&[n, k], signs));
         let signs = signs.as_f32().unwrap().iter().enumerate();
         let w = Tensor::f32([n, k], signs.map(|(i, sign)| sign * (0.1 + (i / k) as f32)).collect::<Vec<f32>>());
         let w = net.constant(&w, &Form::Dense);
         let y = net.add(Linear::default(), &[x, w]);
-        net.finish(y, kernel);
+        net.check_kernel(y, kernel);
     }
 }
 
@@ -147,9 +124,9 @@ fn convolutions_of_few_values() {
     for (count, kernel) in [(2, "b1"), (3, "t2")] {
         for (channels, outputs, group) in [(48, 256, 1), (70, 257, 1), (64, 512, 2)] {
             for (window, stride, dilation, pad) in [(1, 1, 1, 0), (3, 2, 1, 1), (3, 1, 2, 2)] {
-                let mut net = Net::new();
-                let x = net.input(&[1, channels, 4, 5]);
-                let w = net.weights(&[outputs, channels / group, window, window], &values(count));
+                let mut net = Net::new("coded", 17);
+                let x = net.input_with_zeros(&[1, channels, 4, 5]);
+                let w = net.weights_of(&[outputs, channels / group, window, window], &values(count));
                 let (w, b) = (net.constant(&w, &Form::Clustered), net.dense(&[outputs]));
                 let conv = Conv {
                     strides: vec![stride; 2],
@@ -162,7 +139,7 @@ fn convolutions_of_few_values() {
                 let y = net.add(conv, &[x, w, b]);
                 let z = net.dense(&[outputs, 1, 1]);
                 let y = net.add(Op::Binary(Binary::Add), &[y, z]);
-                net.finish(y, &format!("{kernel}_"));
+                net.check_kernel(y, &format!("{kernel}_"));
             }
         }
     }
@@ -172,19 +149,19 @@ fn convolutions_of_few_values() {
 #[test]
 fn products_of_signs() {
     for (m, n, k) in [(1, 64, 257), (7, 100, 96), (33, 17, 300)] {
-        let mut net = Net::new();
-        let (x, w) = (net.input(&[m, k]), net.weights(&[n, k], &[-0.3, 0.3]));
+        let mut net = Net::new("coded", 17);
+        let (x, w) = (net.input_with_zeros(&[m, k]), net.weights_of(&[n, k], &[-0.3, 0.3]));
         let sign = net.add(Op::Unary(Unary::Sign), &[x]);
         let (w, b) = (net.constant(&w, &Form::Clustered), net.dense(&[n]));
         let y = net.add(Linear { act: Act::Relu }, &[sign, w, b]);
-        net.finish(y, "xnor_ge");
+        net.check_kernel(y, "xnor_ge");
     }
-    let mut net = Net::new();
-    let (x, w) = (net.input(&[3, 100]), net.weights(&[100, 50], &[-0.3, 0.3]));
+    let mut net = Net::new("coded", 17);
+    let (x, w) = (net.input_with_zeros(&[3, 100]), net.weights_of(&[100, 50], &[-0.3, 0.3]));
     let sign = net.add(Op::Unary(Unary::Sign), &[x]);
     let w = net.constant(&w, &Form::Dense);
     let y = net.add(MatMul {}, &[sign, w]);
-    net.finish(y, "xnor_ge");
+    net.check_kernel(y, "xnor_ge");
 }
 
 /// Borders are zeros, which are no signs either.
@@ -192,10 +169,10 @@ fn products_of_signs() {
 fn convolutions_of_signs() {
     for (channels, outputs) in [(32, 16), (70, 33), (300, 20)] {
         for (kernel, stride, dilation, pad) in [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 2, 1, 3)] {
-            let mut net = Net::new();
-            let x = net.input(&[2, channels, 7, 9]);
+            let mut net = Net::new("coded", 17);
+            let x = net.input_with_zeros(&[2, channels, 7, 9]);
             let x = net.add(Op::Unary(Unary::Sign), &[x]);
-            let w = net.weights(&[outputs, channels, kernel, kernel], &[-1.0, 1.0]);
+            let w = net.weights_of(&[outputs, channels, kernel, kernel], &[-1.0, 1.0]);
             let row = channels * kernel * kernel;
             let scaled = w.as_f32().unwrap().iter().enumerate().map(|(i, x)| x * (1.0 + (i / row) as f32 * 0.1));
             let w = Tensor::f32(w.shape(), scaled.collect::<Vec<f32>>());
@@ -208,7 +185,7 @@ fn convolutions_of_signs() {
                 ..Conv::default()
             };
             let y = net.add(conv, &[x, w, b]);
-            net.finish(y, "xnor_");
+            net.check_kernel(y, "xnor_");
         }
     }
 }
@@ -216,21 +193,21 @@ fn convolutions_of_signs() {
 /// A small network of signs: pools keep them, and layers share what is packed.
 #[test]
 fn networks_of_signs() {
-    let mut net = Net::new();
-    let x = net.input(&[1, 40, 8, 8]);
+    let mut net = Net::new("coded", 17);
+    let x = net.input_with_zeros(&[1, 40, 8, 8]);
     let x = net.add(Op::Unary(Unary::Sign), &[x]);
-    let w = net.weights(&[64, 40, 3, 3], &[-0.1, 0.1]);
+    let w = net.weights_of(&[64, 40, 3, 3], &[-0.1, 0.1]);
     let w = net.constant(&w, &Form::Clustered);
     let conv = Conv { pads: vec![1; 4], ..Conv::default() };
     let y = net.add(conv.clone(), &[x, w]);
     let y = net.add(Op::Unary(Unary::Sign), &[y]);
     let y = net.add(MaxPool { kernel: vec![2, 2], strides: vec![2, 2], ..MaxPool::default() }, &[y]);
-    let w = net.weights(&[64, 64, 3, 3], &[-0.1, 0.1]);
+    let w = net.weights_of(&[64, 64, 3, 3], &[-0.1, 0.1]);
     let w = net.constant(&w, &Form::Clustered);
     let z = net.add(conv, &[y, w]);
-    let w = net.weights(&[64, 64, 1, 1], &[-0.2, 0.2]);
+    let w = net.weights_of(&[64, 64, 1, 1], &[-0.2, 0.2]);
     let w = net.constant(&w, &Form::Clustered);
     let y = net.add(Conv::default(), &[y, w]);
     let y = net.add(Op::Binary(Binary::Add), &[y, z]);
-    net.finish(y, "xnor_");
+    net.check_kernel(y, "xnor_");
 }

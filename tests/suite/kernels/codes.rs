@@ -8,11 +8,10 @@ use optc_ir::op::{
     Act, AveragePool, Binary, Conv, DequantizeLinear, Flatten, Gemm, GlobalAveragePool, MatMul, MaxPool,
     QuantizeLinear, Unary,
 };
-use optc_ir::{Backend, DType, Data, Graph, Interp, Op, Tensor, Type, ValueId};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use optc_ir::{Backend, DType, Data, Interp, Op, Tensor, ValueId};
+use rand::Rng;
 
-use super::random;
+use super::Net;
 
 /// A grid of codes.
 #[derive(Clone, Copy)]
@@ -30,56 +29,33 @@ const fn signed(scale: f32, zero: i64) -> Grid {
     Grid { scale, zero, dtype: DType::I8 }
 }
 
-/// A graph under construction.
-struct Net {
-    graph: Graph,
-    rng: ChaCha8Rng,
-    inputs: Vec<Tensor>,
-}
-
 impl Net {
-    fn new() -> Net {
-        Net { graph: Graph::new("codes"), rng: ChaCha8Rng::seed_from_u64(5), inputs: Vec::new() }
-    }
-
-    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
-        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
-        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
-    }
-
-    fn constant(&mut self, shape: &[usize], dtype: DType, ints: Vec<i64>) -> ValueId {
+    fn integers(&mut self, shape: &[usize], dtype: DType, ints: Vec<i64>) -> ValueId {
         self.graph.add_tensor("c", Tensor::new(shape, Data::from_i64(dtype, ints))).into()
     }
 
     /// Quantized and dequantized again.
     fn codes(&mut self, x: ValueId, grid: Grid) -> ValueId {
         let scale = self.graph.add_tensor("scale", Tensor::f32([], [grid.scale])).into();
-        let zero = self.constant(&[], grid.dtype, vec![grid.zero]);
+        let zero = self.integers(&[], grid.dtype, vec![grid.zero]);
         let codes = self.add(QuantizeLinear::default(), &[x, scale, zero]);
         self.add(DequantizeLinear::default(), &[codes, scale, zero])
     }
 
-    fn input(&mut self, shape: &[usize], grid: Grid) -> ValueId {
-        self.inputs.push(random(&mut self.rng, shape));
-        let name = format!("x{}", self.inputs.len());
-        let x = self.graph.add_input(&name, Type::tensor(DType::F32, shape.iter().copied())).into();
+    fn quantized_input(&mut self, shape: &[usize], grid: Grid) -> ValueId {
+        let x = self.random_input(shape);
         self.codes(x, grid)
     }
 
     /// Weights of random codes, a scale an output, along the first axis or the last.
-    fn weights(&mut self, shape: &[usize], axis: usize) -> ValueId {
+    fn weights_of_codes(&mut self, shape: &[usize], axis: usize) -> ValueId {
         let len = shape.iter().product();
         let codes = (0..len).map(|_| self.rng.random_range(-128i64..128)).collect();
         let scales: Vec<f32> = (0..shape[axis]).map(|_| self.rng.random_range(0.002f32..0.02)).collect();
-        let codes = self.constant(shape, DType::I8, codes);
-        let zeros = self.constant(&shape[axis..=axis], DType::I8, vec![0; shape[axis]]);
+        let codes = self.integers(shape, DType::I8, codes);
+        let zeros = self.integers(&shape[axis..=axis], DType::I8, vec![0; shape[axis]]);
         let scales = self.graph.add_tensor("scales", Tensor::f32([shape[axis]], scales)).into();
         self.add(DequantizeLinear { axis: axis as i64, block: 0 }, &[codes, scales, zeros])
-    }
-
-    fn bias(&mut self, outputs: usize) -> ValueId {
-        let bias = random(&mut self.rng, &[outputs]);
-        self.graph.add_tensor("bias", bias).into()
     }
 
     /// Ends the graph with a value that is codes, and compares.
@@ -125,9 +101,12 @@ fn convolutions_of_codes() {
         for (h, w) in [(1, 1), (5, 7), (13, 12)] {
             for (kernel, stride, dilation, pad) in [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (5, 1, 1, 2)] {
                 let act = acts[case % acts.len()];
-                let mut net = Net::new();
-                let x = net.input(&[n, c, h, w], if case % 2 == 0 { unsigned(0.016, 120) } else { signed(0.016, -5) });
-                let weights = net.weights(&[o, c / group, kernel, kernel], 0);
+                let mut net = Net::new("codes", 5);
+                let x = net.quantized_input(
+                    &[n, c, h, w],
+                    if case % 2 == 0 { unsigned(0.016, 120) } else { signed(0.016, -5) },
+                );
+                let weights = net.weights_of_codes(&[o, c / group, kernel, kernel], 0);
                 let conv = Conv {
                     strides: vec![stride; 2],
                     pads: vec![pad; 4],
@@ -140,7 +119,7 @@ fn convolutions_of_codes() {
                 let y = if case % 3 == 0 {
                     net.add(conv, &[x, weights])
                 } else {
-                    let bias = net.bias(o);
+                    let bias = net.dense(&[o]);
                     net.add(conv, &[x, weights, bias])
                 };
                 let grid = if act == Act::Relu { unsigned(0.05, 0) } else { unsigned(0.05, 100) };
@@ -155,8 +134,9 @@ fn convolutions_of_codes() {
 #[test]
 fn sums_of_codes() {
     for (shape, act) in [([1, 20, 5, 6], false), ([2, 7, 1, 3], true)] {
-        let mut net = Net::new();
-        let (a, b) = (net.input(&shape, unsigned(0.016, 120)), net.input(&shape, unsigned(0.02, 90)));
+        let mut net = Net::new("codes", 5);
+        let (a, b) =
+            (net.quantized_input(&shape, unsigned(0.016, 120)), net.quantized_input(&shape, unsigned(0.02, 90)));
         let mut y = net.add(Op::Binary(Binary::Add), &[a, b]);
         if act {
             y = net.add(Op::Unary(Unary::Relu), &[y]);
@@ -166,9 +146,9 @@ fn sums_of_codes() {
         net.check(&format!("{shape:?}"), y, grid, "i8_add");
     }
     // What a product is quantized to is rounded before it is added.
-    let mut net = Net::new();
-    let x = net.input(&[1, 24, 9, 7], unsigned(0.016, 120));
-    let weights = net.weights(&[24, 24, 3, 3], 0);
+    let mut net = Net::new("codes", 5);
+    let x = net.quantized_input(&[1, 24, 9, 7], unsigned(0.016, 120));
+    let weights = net.weights_of_codes(&[24, 24, 3, 3], 0);
     let y = net.add(Conv { pads: vec![1; 4], ..Conv::default() }, &[x, weights]);
     let y = net.codes(y, signed(0.1, 4));
     let y = net.add(Op::Binary(Binary::Add), &[y, x]);
@@ -191,8 +171,8 @@ fn pools_of_codes() {
             (GlobalAveragePool {}.into(), "i8_global"),
         ];
         for (op, kernel) in ops {
-            let mut net = Net::new();
-            let x = net.input(&[2, 20, 9, 8], grid);
+            let mut net = Net::new("codes", 5);
+            let x = net.quantized_input(&[2, 20, 9, 8], grid);
             let what = format!("{op:?}");
             let y = net.add(op, &[x]);
             let y = net.codes(y, to);
@@ -205,15 +185,15 @@ fn pools_of_codes() {
 fn matrices_of_codes() {
     let grid = unsigned(0.05, 128);
     for (m, k, n) in [(1, 1, 1), (1, 64, 10), (3, 37, 17), (20, 130, 50)] {
-        let mut net = Net::new();
-        let x = net.input(&[m, k], unsigned(0.016, 120));
-        let (weights, bias) = (net.weights(&[n, k], 0), net.bias(n));
+        let mut net = Net::new("codes", 5);
+        let x = net.quantized_input(&[m, k], unsigned(0.016, 120));
+        let (weights, bias) = (net.weights_of_codes(&[n, k], 0), net.dense(&[n]));
         let y = net.add(Gemm { trans_b: true, ..Gemm::default() }, &[x, weights, bias]);
         let y = net.codes(y, grid);
         net.check(&format!("{m}×{k}×{n}, transposed"), y, grid, "i8_gemm");
-        let mut net = Net::new();
-        let x = net.input(&[m, k], signed(0.016, 7));
-        let weights = net.weights(&[k, n], 1);
+        let mut net = Net::new("codes", 5);
+        let x = net.quantized_input(&[m, k], signed(0.016, 7));
+        let weights = net.weights_of_codes(&[k, n], 1);
         let y = net.add(MatMul {}, &[x, weights]);
         let y = net.codes(y, grid);
         net.check(&format!("{m}×{k}×{n}"), y, grid, "i8_gemm");
@@ -225,9 +205,9 @@ fn matrices_of_codes() {
 fn stacks_of_matrices_of_codes() {
     let grid = unsigned(0.05, 128);
     for width in [16, 21] {
-        let mut net = Net::new();
-        let x = net.input(&[2, 5, 24], unsigned(0.016, 120));
-        let weights = net.weights(&[24, width], 1);
+        let mut net = Net::new("codes", 5);
+        let x = net.quantized_input(&[2, 5, 24], unsigned(0.016, 120));
+        let weights = net.weights_of_codes(&[24, width], 1);
         let y = net.add(MatMul {}, &[x, weights]);
         let y = net.codes(y, grid);
         let y = net.add(Op::Unary(Unary::Abs), &[y]);
@@ -240,8 +220,8 @@ fn stacks_of_matrices_of_codes() {
 #[test]
 fn numbers_on_a_grid() {
     for grid in [unsigned(0.0625, 120), signed(0.25, -3)] {
-        let mut net = Net::new();
-        let x = net.input(&[3, 37], grid);
+        let mut net = Net::new("codes", 5);
+        let x = net.quantized_input(&[3, 37], grid);
         let y = net.add(Op::Unary(Unary::Abs), &[x]);
         let y = net.codes(y, grid);
         net.check("a chain", y, grid, "f32_on_grid_abs_on_grid");
@@ -252,13 +232,13 @@ fn numbers_on_a_grid() {
 #[test]
 fn views_of_codes() {
     let grid = unsigned(0.015625, 120);
-    let mut net = Net::new();
-    let x = net.input(&[3, 21, 2, 2], grid);
+    let mut net = Net::new("codes", 5);
+    let x = net.quantized_input(&[3, 21, 2, 2], grid);
     let y = net.add(GlobalAveragePool {}, &[x]);
     let y = net.codes(y, grid);
     let y = net.add(Flatten::default(), &[y]);
     let y = net.codes(y, grid);
-    let weights = net.weights(&[9, 21], 0);
+    let weights = net.weights_of_codes(&[9, 21], 0);
     let y = net.add(Gemm { trans_b: true, ..Gemm::default() }, &[y, weights]);
     let y = net.codes(y, unsigned(0.02, 128));
     net.check("pooled", y, unsigned(0.02, 128), "i8_gemm");

@@ -2,11 +2,11 @@
 
 use optc_codegen::{Plan, Target, Vectors};
 use optc_ir::op::{Act, Binary, Conv, GlobalAveragePool, Linear, MatMul, MaxPool, Unary};
-use optc_ir::{DType, Graph, Op, Tensor, Type, ValueId};
-use rand::{Rng, SeedableRng};
+use optc_ir::{Graph, Op, Tensor, ValueId};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{agree, random, same_bits};
+use super::{Net, agree, same_bits};
 
 /// Weights of which one in ten is not zero, none of the first row.
 fn sparse(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
@@ -16,41 +16,15 @@ fn sparse(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     Tensor::f32(shape, (0..len).map(weight).collect::<Vec<_>>())
 }
 
-/// A graph under construction.
-struct Net {
-    graph: Graph,
-    rng: ChaCha8Rng,
-    inputs: Vec<Tensor>,
-}
-
 impl Net {
-    fn new() -> Net {
-        Net { graph: Graph::new("sparse"), rng: ChaCha8Rng::seed_from_u64(31), inputs: Vec::new() }
-    }
-
-    fn input(&mut self, shape: &[usize]) -> ValueId {
-        self.inputs.push(random(&mut self.rng, shape));
-        self.graph.add_input("x", Type::tensor(DType::F32, shape.iter().copied())).into()
-    }
-
-    fn weights(&mut self, shape: &[usize]) -> ValueId {
+    fn sparse_weights(&mut self, shape: &[usize]) -> ValueId {
         let tensor = sparse(&mut self.rng, shape);
         self.graph.add_tensor("w", tensor).into()
     }
 
-    fn dense(&mut self, shape: &[usize]) -> ValueId {
-        let tensor = random(&mut self.rng, shape);
-        self.graph.add_tensor("w", tensor).into()
-    }
-
-    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> ValueId {
-        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
-        self.graph.add("node", op, &operands).expect("the operands fit the operator").into()
-    }
-
     /// A convolution with sparse weights and a bias.
     fn conv(&mut self, conv: Conv, x: ValueId, weights: &[usize]) -> ValueId {
-        let (w, b) = (self.weights(weights), self.dense(&weights[..1]));
+        let (w, b) = (self.sparse_weights(weights), self.dense(&weights[..1]));
         self.add(conv, &[x, w, b])
     }
 
@@ -108,8 +82,8 @@ fn layers() -> Vec<Layer> {
 fn convolutions() {
     for (what, conv, x, weights, expected) in layers() {
         for act in [Act::None, Act::Silu] {
-            let mut net = Net::new();
-            let input = net.input(&x);
+            let mut net = Net::new("sparse", 31);
+            let input = net.random_input(&x);
             let y = net.conv(Conv { act, ..conv.clone() }, input, &weights);
             let (graph, inputs) = net.finish(y);
             agree(what, &graph, &inputs);
@@ -121,8 +95,8 @@ fn convolutions() {
 /// What is not sparse enough stays as it was.
 #[test]
 fn dense_weights() {
-    let mut net = Net::new();
-    let x = net.input(&[1, 64, 14, 14]);
+    let mut net = Net::new("sparse", 31);
+    let x = net.random_input(&[1, 64, 14, 14]);
     let w = net.dense(&[64, 64, 3, 3]);
     let y = net.add(same(3), &[x, w]);
     let (graph, inputs) = net.finish(y);
@@ -133,8 +107,8 @@ fn dense_weights() {
 /// All weights are zero: what is left is the bias.
 #[test]
 fn no_weights() {
-    let mut net = Net::new();
-    let x = net.input(&[1, 64, 14, 14]);
+    let mut net = Net::new("sparse", 31);
+    let x = net.random_input(&[1, 64, 14, 14]);
     let w = net.graph.add_tensor("w", Tensor::f32([64, 64, 1, 1], vec![0.0; 64 * 64])).into();
     let b = net.dense(&[64]);
     let y = net.add(same(1), &[x, w, b]);
@@ -145,8 +119,8 @@ fn no_weights() {
 
 /// Two stages of a residual network between dense layers: sums, a stride, pools, and a result that two read.
 fn residual() -> (Graph, Vec<Tensor>) {
-    let mut net = Net::new();
-    let x = net.input(&[2, 3, 28, 28]);
+    let mut net = Net::new("sparse", 31);
+    let x = net.random_input(&[2, 3, 28, 28]);
     let w = net.dense(&[32, 3, 3, 3]);
     let mut x = net.add(Conv { act: Act::Relu, ..same(3) }, &[x, w]);
     for _ in 0..2 {
@@ -178,8 +152,8 @@ fn residual_networks() {
 /// Sums that are kept in the result while weights go by, and what is added to them at last.
 #[test]
 fn deep_layers() {
-    let mut net = Net::new();
-    let x = net.input(&[1, 64, 14, 14]);
+    let mut net = Net::new("sparse", 31);
+    let x = net.random_input(&[1, 64, 14, 14]);
     let first = net.conv(Conv { act: Act::Relu, ..same(1) }, x, &[64, 64, 1, 1]);
     let wide = net.conv(Conv { act: Act::Relu, ..same(1) }, first, &[128, 64, 1, 1]);
     let narrow = net.conv(same(3), wide, &[64, 128, 3, 3]);
@@ -191,11 +165,11 @@ fn deep_layers() {
 
 /// Matrices, also one after the other with a sum and a function between.
 fn matrices() -> (Graph, Vec<Tensor>) {
-    let mut net = Net::new();
-    let x = net.input(&[2, 33, 128]);
-    let (w, b) = (net.weights(&[256, 128]), net.dense(&[256]));
+    let mut net = Net::new("sparse", 31);
+    let x = net.random_input(&[2, 33, 128]);
+    let (w, b) = (net.sparse_weights(&[256, 128]), net.dense(&[256]));
     let wide = net.add(Linear { act: Act::Gelu }, &[x, w, b]);
-    let w = net.weights(&[256, 128]);
+    let w = net.sparse_weights(&[256, 128]);
     let narrow = net.add(MatMul {}, &[wide, w]);
     let b = net.dense(&[128]);
     let biased = net.add(Op::Binary(Binary::Add), &[narrow, b]);
@@ -233,15 +207,15 @@ const FEW_ROWS: [([usize; 3], Option<usize>); 8] = [
 fn few_rows() {
     for ([m, n, k], values) in FEW_ROWS {
         let what = format!("{m}×{n}×{k} {values:?}");
-        let mut net = Net::new();
-        let x = net.input(&[m, k]);
+        let mut net = Net::new("sparse", 31);
+        let x = net.random_input(&[m, k]);
         let mut weights = sparse(&mut net.rng, &[n, k]);
         if let Some(values) = values {
             weights = shared(&weights, values);
         }
         let (w, b) = (net.graph.add_tensor("w", weights).into(), net.dense(&[n]));
         let hidden = net.add(Linear { act: Act::Gelu }, &[x, w, b]);
-        let (scale, last) = (net.dense(&[1, n]), net.weights(&[n, 2 * n]));
+        let (scale, last) = (net.dense(&[1, n]), net.sparse_weights(&[n, 2 * n]));
         let scaled = net.add(Op::Binary(Binary::Mul), &[hidden, scale]);
         let y = net.add(MatMul {}, &[scaled, last]);
         let (graph, inputs) = net.finish(y);
@@ -261,9 +235,9 @@ fn few_rows_by_other_kernels() {
     for (vectors, m, expected) in
         [(Vectors::Avx512, 1, 1), (Vectors::Avx2, 1, 1), (Vectors::Clif, 1, 0), (Vectors::Avx512, 5, 0)]
     {
-        let mut net = Net::new();
-        let x = net.input(&[m, 784]);
-        let w = net.weights(&[300, 784]);
+        let mut net = Net::new("sparse", 31);
+        let x = net.random_input(&[m, 784]);
+        let w = net.sparse_weights(&[300, 784]);
         let b = net.dense(&[300]);
         let y = net.add(Linear { act: Act::None }, &[x, w, b]);
         let (graph, _) = net.finish(y);
@@ -275,8 +249,8 @@ fn few_rows_by_other_kernels() {
 #[test]
 fn one_pixel() {
     for (what, images, channels, kernel) in [("all of an image", 1, 24, 3), ("gates", 2, 96, 1)] {
-        let mut net = Net::new();
-        let x = net.input(&[images, channels, kernel, kernel]);
+        let mut net = Net::new("sparse", 31);
+        let x = net.random_input(&[images, channels, kernel, kernel]);
         let y = net.conv(Conv { act: Act::Relu, ..conv([0; 4], [1, 1], [1, 1]) }, x, &[64, channels, kernel, kernel]);
         let scale = net.dense(&[64, 1, 1]);
         let scaled = net.add(Op::Binary(Binary::Mul), &[y, scale]);
