@@ -83,7 +83,7 @@ impl Planner<'_> {
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
         self.choices.convolutions = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
-            if chosen != Algorithm::Dense {
+            if !chosen.is_in_blocks() {
                 self.sparse.insert(convolution.node, chosen);
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
@@ -122,20 +122,26 @@ impl Planner<'_> {
 
     /// What computes each convolution, by what candidates and conversions cost; and what all of it costs.
     fn choose_sparse(&self, convolutions: &[Convolution], candidates: &[Vec<Candidate>]) -> (Vec<Algorithm>, Modelled) {
-        let in_planes = |candidates: &[Candidate]| {
-            cheapest(candidates.iter().filter(|candidate| candidate.algorithm != Algorithm::Dense))
+        let cheapest_of = |candidates: &[Candidate], in_blocks: bool| {
+            cheapest(candidates.iter().filter(|candidate| candidate.algorithm.is_in_blocks() == in_blocks))
         };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
+        let mut gained = 0.0;
         // The layer that computes each value.
         let mut index = HashMap::new();
         for (convolution, candidates) in convolutions.iter().zip(candidates) {
             index.insert(self.end_of(convolution.node), layers.len());
-            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            let blocks = cheapest_of(candidates, true);
             layers.push(Layer {
-                blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
-                planes: in_planes(candidates).map(|candidate| candidate.cycles),
+                blocks: blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: cheapest_of(candidates, false).map(|candidate| candidate.cycles),
             });
+            // What is gained in blocks already.
+            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            if let (Some(blocks), Some(dense)) = (blocks, dense) {
+                gained += dense.cycles - blocks.cycles;
+            }
         }
         let others = layers.len();
         let mut values: Vec<Value> = Vec::new();
@@ -178,9 +184,9 @@ impl Planner<'_> {
         }
         let chosen = choose::choose(&layers, &values);
         let algorithm = |(candidates, &planes): (&Vec<Candidate>, &bool)| {
-            in_planes(candidates).filter(|_| planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
+            cheapest_of(candidates, !planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
         };
-        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks };
+        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks + gained };
         (candidates.iter().zip(&chosen.planes[..others]).map(algorithm).collect(), modelled)
     }
 
@@ -192,28 +198,35 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { node, ref window, group, nonzeros, sparse, .. } = convolution;
+        let &Convolution { node, ref window, group, weights, nonzeros, sparse } = convolution;
         let reading = window.reading();
+        let product = self.product(window, &reading, (group, nonzeros));
+        let split = if reading.is_whole() {
+            0.0
+        } else {
+            let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
+            conversion(window.images * window.channels[0] * elements)
+        };
+        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        let codes = self.coded_convolution(weights, group, window).map(|(_, candidate)| candidate);
+        candidates.extend(codes);
+        candidates.push(self.dense_convolution(group, window));
+        self.admitted(node, sparse || codes.is_some(), candidates)
+    }
+
+    /// What a convolution costs as one whose weights are not compressed.
+    pub(super) fn dense_convolution(&self, group: usize, window: &Window) -> Candidate {
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
-        let product = self.product(window, &reading, (group, nonzeros));
-        let pixels = images * rows * columns;
         let per_group = [channels / group, outputs / group];
         // Groups that do not fill blocks of channels are computed as one.
         let depthwise = group > 1 && per_group == [1, 1];
         let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
-        let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
+        let dense = images * rows * columns * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
-        let split = if reading.is_whole() {
-            0.0
-        } else {
-            conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
-        };
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
-        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
-        candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
-        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
-        self.admitted(node, sparse, candidates)
+        Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) }
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.
