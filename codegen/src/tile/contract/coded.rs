@@ -56,11 +56,11 @@ impl Code {
     pub(crate) fn word(self) -> &'static str {
         match self.values {
             _ if self.integers => "q8",
-            ..=2 => "b1",
+            0..=2 => "b1",
             3 => "t2",
             4 => "c2",
             5..=16 => "c4",
-            ..=MAX_VALUES => "c5",
+            17..=MAX_VALUES => "c5",
             _ => "c8",
         }
     }
