@@ -7,7 +7,8 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::spmv::{MAX_ROWS, WINDOW};
+use crate::tile::contract::MAX_BYTES;
+use crate::tile::spmv::{Form, MAX_ROWS, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -155,6 +156,9 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
+/// Values of a codebook whose bytes two registers hold.
+const HALF: usize = MAX_BYTES / 2;
+
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FewRows {
@@ -162,8 +166,8 @@ pub(super) struct FewRows {
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
-    /// Whether weights are codes.
-    pub(super) coded: bool,
+    /// How weights are kept.
+    pub(super) form: Form,
     pub(super) vectors: Vectors,
 }
 
@@ -182,15 +186,21 @@ impl FewRows {
 
     fn cycles(&self) -> f64 {
         let slots = self.slots();
-        let bytes = if self.coded { 22.7 } else { 76.0 };
+        let bytes = match self.form {
+            Form::Numbers => 76.0,
+            Form::Codes => 22.7,
+            Form::Bytes(_) => 28.0,
+        };
         // Where a vector is one register, rows share what is done for each slice and slot.
-        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.coded) {
-            (1, false) => (50.0, 2.8, 20.0, 2.2),
-            (1, true) => (50.0, 3.2, 20.0, 2.2),
-            (2, false) => (60.0, 9.0, 60.0, 9.0),
-            (2, true) => (60.0, 17.0, 60.0, 17.0),
-            (_, false) => (60.0, 31.0, 60.0, 31.0),
-            (_, true) => (60.0, 58.0, 60.0, 58.0),
+        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.form) {
+            (1, Form::Numbers) => (50.0, 2.8, 20.0, 2.2),
+            (1, Form::Codes) => (50.0, 3.2, 20.0, 2.2),
+            (1, Form::Bytes(..=HALF)) => (60.0, 4.6, 20.0, 2.2),
+            (1, Form::Bytes(_)) => (70.0, 6.0, 20.0, 2.2),
+            (2, Form::Numbers) => (60.0, 9.0, 60.0, 9.0),
+            (2, _) => (60.0, 17.0, 60.0, 17.0),
+            (_, Form::Numbers) => (60.0, 31.0, 60.0, 31.0),
+            (_, _) => (60.0, 58.0, 60.0, 58.0),
         };
         let others = (self.rows - 1) as f64;
         let slices = self.outputs.div_ceil(LANES) as f64;
@@ -320,7 +330,9 @@ mod tests {
                 let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
                 let dense = dense.max(reading(depth * outputs * 4));
                 let cycles = |nonzeros| {
-                    FewRows { rows, outputs, depth, nonzeros, coded: false, vectors }.candidate().map(|c| c.cycles)
+                    FewRows { rows, outputs, depth, nonzeros, form: Form::Numbers, vectors }
+                        .candidate()
+                        .map(|c| c.cycles)
                 };
                 let (all, tenth) = (cycles(outputs * depth), cycles(outputs * depth / 10));
                 assert!(
@@ -334,7 +346,7 @@ mod tests {
     #[test]
     fn few_rows_are_few_and_long() {
         let of = |rows, depth| {
-            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
+            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, form: Form::Codes, vectors: Vectors::Avx512 };
             few.candidate().is_some()
         };
         assert!(of(4, 32) && !of(5, 32) && !of(4, 31));

@@ -2,7 +2,7 @@
 
 use optc_ir::op::Conv;
 use optc_ir::op::window::WindowAxis;
-use optc_ir::{Constant, NodeId, Op};
+use optc_ir::{Constant, Encoding, NodeId, Op};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
@@ -16,7 +16,7 @@ use crate::plan::Arg;
 use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
 use crate::tile::signed;
-use crate::tile::spmv::{self, Codebook, Spmv};
+use crate::tile::spmv::{self, Codebook, Form, Spmv};
 
 /// Functions of sums in order, and for each operand one number an output.
 type OfOutputs = (Vec<(Function, Other)>, Vec<Vec<f32>>);
@@ -30,10 +30,23 @@ impl Planner<'_> {
         (weights, nonzeros): (&Constant, usize),
     ) -> Option<Candidate> {
         let ([rows, outputs, depth], vectors) = (layer.shape, self.target.vectors);
-        let few = FewRows { rows, outputs, depth, nonzeros, coded: false, vectors };
+        let few = FewRows { rows, outputs, depth, nonzeros, form: Form::Numbers, vectors };
         few.candidate().filter(|_| is_sparse(nonzeros, outputs * depth))?;
         self.of_outputs(chain, layer)?;
-        FewRows { coded: is_coded(weights), ..few }.candidate()
+        FewRows { form: self.form(layer, (weights, nonzeros)), ..few }.candidate()
+    }
+
+    /// How weights of a layer of few rows are kept: codes of few bits always, bytes where that takes fewer cycles.
+    fn form(&self, layer: &SparseMatrix, (weights, nonzeros): (&Constant, usize)) -> Form {
+        let ([rows, outputs, depth], vectors) = (layer.shape, self.target.vectors);
+        let cycles = |form| {
+            let few = FewRows { rows, outputs, depth, nonzeros, form, vectors };
+            few.candidate().map_or(f64::INFINITY, |candidate| candidate.cycles)
+        };
+        match Form::of(values(weights), rows, vectors) {
+            form @ Form::Bytes(_) if cycles(form) >= cycles(Form::Numbers) => Form::Numbers,
+            form => form,
+        }
     }
 
     /// What is done with the sums of a chain, and the numbers of its operands: each has one an output, since nothing
@@ -114,12 +127,12 @@ impl Planner<'_> {
             Some((bias, factor)) => self.f32_constant(bias)?.as_f32()?.iter().map(|b| b * factor).collect(),
             None => vec![0.0; n],
         };
-        let coded = is_coded(constant);
-        let groups = pack::with_numbers(constant, |weights| spmv::groups(&layer.weights(weights), k, coded))?;
+        let form = self.form(layer, (constant, nonzeros));
+        let groups = pack::with_numbers(constant, |weights| spmv::groups(&layer.weights(weights), k, form))?;
         let (threads, operands) = (self.target.threads, numbers.len());
         let steps_of_rows = if m == 1 { [0, 0] } else { [signed(k * 4), signed(n * 4)] };
         let mut spmv =
-            Spmv { rows: m, steps_of_rows, outputs: n, depth: k, nonzeros, coded, groups, threads, steps, operands };
+            Spmv { rows: m, steps_of_rows, outputs: n, depth: k, nonzeros, form, groups, threads, steps, operands };
         // Kernels find what they read and write by numbers of 32 bits.
         let longest = spmv.bytes().max(m * k * 4).max(m * n * 4);
         i32::try_from(longest).ok()?;
@@ -144,7 +157,15 @@ impl Planner<'_> {
     }
 }
 
-/// Whether kernels read weights as codes.
-fn is_coded(weights: &Constant) -> bool {
-    pack::with_numbers(weights, |weights| Codebook::of(weights.iter().copied()).is_some()).unwrap_or(false)
+/// Values of weights, zero among them, if they are few. A codebook need not be looked for where weights have one.
+fn values(weights: &Constant) -> Option<usize> {
+    let of = |weights: &[f32]| Codebook::of(weights.iter().copied()).map(|codebook| codebook.len());
+    match weights.encoding() {
+        Encoding::Clustered { codebook, .. } => of(codebook.as_f32()?),
+        Encoding::Sparse { values, .. } => match &**values {
+            Encoding::Clustered { codebook, .. } => of(codebook.as_f32()?),
+            _ => pack::with_numbers(weights, of)?,
+        },
+        _ => pack::with_numbers(weights, of)?,
+    }
 }

@@ -10,7 +10,8 @@ struct Case {
     outputs: usize,
     depth: usize,
     kept: fn(usize, usize) -> bool,
-    coded: bool,
+    /// How weights are kept, and how many values they have.
+    form: (Form, usize),
     threads: usize,
     /// Whether an operand is added and a ReLU follows.
     functions: bool,
@@ -18,56 +19,34 @@ struct Case {
     factor: f32,
 }
 
+const FORMS: [(Form, usize); 4] =
+    [(Form::Numbers, 9), (Form::Codes, 9), (Form::Bytes(100), 99), (Form::Bytes(256), 255)];
+
 const PLAIN: Case = Case {
     rows: 1,
     outputs: 37,
     depth: 101,
     kept: |o, k| (o * 5 + k * 3 + k / 7) % 6 == 0,
-    coded: false,
+    form: FORMS[0],
     threads: 1,
     functions: false,
     factor: 1.0,
 };
 
 impl Case {
-    /// Compares all targets with the definition.
+    /// Compares all targets with the definition. Weights that are bytes on some are numbers on the others.
     fn check(&self) {
+        let (form, values) = self.form;
+        let y = self.run(form);
+        if let Form::Bytes(values) = form {
+            let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+            let numbers = self.run(Form::Numbers);
+            assert!(same(&y, &numbers), "{self:?}: {values} values give other bits as bytes");
+        }
         let Case { rows, outputs, depth, .. } = *self;
-        // Rows of x and y are further apart than they are long.
-        let (x_step, y_step) = (depth + 3, outputs + 5);
-        let x = numbers(rows * x_step + WINDOW, 1);
-        let mut weights = numbers(outputs * depth, 3);
-        for (i, w) in weights.iter_mut().enumerate() {
-            *w = if (self.kept)(i / depth, i % depth) { *w * self.factor } else { 0.0 };
-        }
-        let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
-        let (bias, other) = (numbers(outputs, 4), numbers(outputs, 5));
-        let spmv = Spmv {
-            rows,
-            steps_of_rows: [x_step, y_step].map(|step| signed(step * 4)),
-            outputs,
-            depth,
-            nonzeros: weights.iter().filter(|w| **w != 0.0).count(),
-            coded: self.coded,
-            groups: groups(&matrix, depth, self.coded),
-            threads: self.threads,
-            steps: match self.functions {
-                true => vec![(Function::Add, Other::Vector(0)), (Function::Relu, Other::None)],
-                false => Vec::new(),
-            },
-            operands: usize::from(self.functions),
-        };
-        let packed = spmv.pack(&matrix, |o| bias[o], |_, o| other[o]).unwrap();
-        for vectors in Vectors::ALL {
-            let reach = spmv.schedule(vectors).reach();
-            let inside = |span: Option<(i64, i64)>, len: usize| {
-                span.is_none_or(|(first, behind)| first >= 0 && behind <= signed(len * 4))
-            };
-            assert!(inside(reach.reads[0], x.len()) && inside(reach.reads[1], packed.numbers().len()), "{self:?}");
-            assert!(inside(reach.writes[2], (rows - 1) * y_step + outputs), "{self:?}");
-        }
-        let buffers = [x.clone(), packed.numbers().to_vec()];
-        let y = result(&spmv, |vectors| spmv.schedule(vectors), &buffers, rows * y_step);
+        let (x_step, y_step) = self.steps();
+        let (x, weights, [bias, other]) = self.numbers();
+        assert_eq!(y.len(), rows * y_step);
         for (i, row) in y.chunks(y_step).enumerate() {
             for (o, &y) in row.iter().enumerate() {
                 if o >= outputs {
@@ -77,18 +56,80 @@ impl Case {
                 let products = (0..depth).map(|k| weights[o * depth + k] * x[i * x_step + k]);
                 let sum = bias[o] + products.sum::<f32>();
                 let expected = if self.functions { (sum + other[o]).max(0.0) } else { sum };
-                let error = if self.factor == 1.0 { 0.0 } else { 1e-6 * (16 * depth) as f32 };
+                let error = if self.factor == 1.0 { 0.0 } else { 2e-6 * (values * depth) as f32 };
                 assert!((y - expected).abs() <= error, "{self:?}: row {i}, output {o}: {y}, not {expected}");
             }
         }
+    }
+
+    /// Rows of x and y are further apart than they are long.
+    fn steps(&self) -> (usize, usize) {
+        (self.depth + 3, self.outputs + 5)
+    }
+
+    /// The numbers of x, the weights, and those of each output.
+    fn numbers(&self) -> (Vec<f32>, Vec<f32>, [Vec<f32>; 2]) {
+        let Case { rows, outputs, depth, form: (_, values), .. } = *self;
+        let x = numbers(rows * self.steps().0 + WINDOW, 1);
+        let weight = |i: usize| match (self.kept)(i / depth, i % depth) {
+            true => (((i * 7 + i / 5) % values) as f32 - (values / 2) as f32) * self.factor,
+            false => 0.0,
+        };
+        (x, (0..outputs * depth).map(weight).collect(), [4, 5].map(|seed| numbers(outputs, seed)))
+    }
+
+    /// What all targets that have the form give; on hosts that have none of them, what numbers give.
+    fn run(&self, form: Form) -> Vec<f32> {
+        let Case { rows, outputs, depth, .. } = *self;
+        let form = match form {
+            Form::Bytes(_) if !Vectors::of_host().look_up_bytes() => Form::Numbers,
+            Form::Bytes(values) => Form::of(Some(values), rows, Vectors::of_host()),
+            form => form,
+        };
+        let (x_step, y_step) = self.steps();
+        let (x, weights, [bias, other]) = self.numbers();
+        let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
+        let spmv = Spmv {
+            rows,
+            steps_of_rows: [x_step, y_step].map(|step| signed(step * 4)),
+            outputs,
+            depth,
+            nonzeros: weights.iter().filter(|w| **w != 0.0).count(),
+            form,
+            groups: groups(&matrix, depth, form),
+            threads: self.threads,
+            steps: match self.functions {
+                true => vec![(Function::Add, Other::Vector(0)), (Function::Relu, Other::None)],
+                false => Vec::new(),
+            },
+            operands: usize::from(self.functions),
+        };
+        let packed = spmv.pack(&matrix, |o| bias[o], |_, o| other[o]).unwrap();
+        let bytes = matches!(form, Form::Bytes(_));
+        let has_form = |vectors: &Vectors| !bytes || vectors.look_up_bytes();
+        for vectors in Vectors::ALL.into_iter().filter(has_form) {
+            let reach = spmv.schedule(vectors).reach();
+            let inside = |span: Option<(i64, i64)>, len: usize| {
+                span.is_none_or(|(first, behind)| first >= 0 && behind <= signed(len * 4))
+            };
+            assert!(inside(reach.reads[0], x.len()) && inside(reach.reads[1], packed.numbers().len()), "{self:?}");
+            assert!(inside(reach.writes[2], (rows - 1) * y_step + outputs), "{self:?}");
+        }
+        let mut buffers = vec![x, packed.numbers().to_vec()];
+        if !bytes {
+            return result(&spmv, |vectors| spmv.schedule(vectors), &buffers, rows * y_step);
+        }
+        buffers.push(vec![crate::tile::testing::GUARD; rows * y_step]);
+        crate::jit::testing::run(Vectors::of_host(), &spmv.schedule(Vectors::of_host()), &mut buffers);
+        buffers.swap_remove(2)
     }
 }
 
 #[test]
 fn shapes_of_every_size() {
     for (outputs, depth) in [(1, 1), (1, 300), (16, 32), (15, 31), (17, 33), (101, 1), (300, 97), (48, 64)] {
-        for coded in [false, true] {
-            Case { outputs, depth, coded, ..PLAIN }.check();
+        for form in FORMS {
+            Case { outputs, depth, form, ..PLAIN }.check();
         }
     }
 }
@@ -96,8 +137,8 @@ fn shapes_of_every_size() {
 #[test]
 fn several_rows() {
     for rows in 2..=MAX_ROWS {
-        for coded in [false, true] {
-            Case { rows, coded, functions: true, ..PLAIN }.check();
+        for form in FORMS {
+            Case { rows, form, functions: true, ..PLAIN }.check();
         }
     }
 }
@@ -114,9 +155,9 @@ fn patterns() {
         |o, k| k < o * o / 10,
     ];
     for kept in patterns {
-        for coded in [false, true] {
-            Case { kept, coded, threads: 3, ..PLAIN }.check();
-            Case { kept, coded, functions: true, outputs: 32, ..PLAIN }.check();
+        for form in FORMS {
+            Case { kept, form, threads: 3, ..PLAIN }.check();
+            Case { kept, form, functions: true, outputs: 32, ..PLAIN }.check();
         }
     }
 }
@@ -125,20 +166,27 @@ fn patterns() {
 #[test]
 fn sums_that_round() {
     for rows in [1, 3] {
-        for coded in [false, true] {
-            Case { rows, coded, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
+        for form in FORMS {
+            Case { rows, form, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
         }
     }
 }
 
-/// As many values as codes can say, zero among them, and one more.
+/// As many values as codes and bytes can say, zero among them, and one more.
 #[test]
 fn codebooks_are_small() {
-    let coded = |values: usize| {
-        let weights = (0..64).map(|i| (i % values) as f32);
-        Codebook::of(weights).is_some()
+    let form = |values: usize, rows, vectors| {
+        let codebook = Codebook::of((0..600).map(|i| (i % values) as f32));
+        Form::of(codebook.map(|codebook| codebook.len()), rows, vectors)
     };
-    assert!(coded(1) && coded(32) && !coded(33));
+    for vectors in Vectors::ALL {
+        assert_eq!([1, 32].map(|values| form(values, MAX_ROWS, vectors)), [Form::Codes; 2]);
+        assert_eq!(form(257, 1, vectors), Form::Numbers);
+    }
+    assert_eq!([33, 256].map(|values| form(values, 1, Vectors::Avx512)), [33, 256].map(Form::Bytes));
+    assert_eq!([33, 256].map(|values| form(values, 1, Vectors::Avx2)), [Form::Numbers; 2]);
+    // Rows have registers of their own.
+    assert_eq!([2, 3].map(|rows| form(256, rows, Vectors::Avx512)), [Form::Bytes(256), Form::Numbers]);
 }
 
 #[test]
