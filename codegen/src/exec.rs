@@ -1,9 +1,10 @@
 //! Runs plans: one arena, kernels in order, ranges split over threads.
 //!
 //! Kernels between two interpreter steps are one job of the team. Every thread walks them all: it does its own
-//! chunks of each, then those that others have not begun, and waits until the kernel is done where the next one
-//! reads what it writes. So a thread that the system keeps from running holds up no more than the chunk it is
-//! in, and threads stay with their part of the data as long as none is late.
+//! chunks of each, and waits where the next one reads what others write; who has waited for long does what others
+//! have not begun. So a thread that the system keeps from running holds up no more than the chunk it is in, and
+//! threads stay with their part of the data as long as none is late. Each thread writes counters of its own that
+//! others only read: to meet costs one line of the cache that goes from one processor to the other.
 //!
 //! Invariant: every address given to a kernel lies within the arena or the packed constants of the same
 //! executable, with as many bytes behind it as the planner laid out.
@@ -29,12 +30,18 @@ use crate::tile::Schedule;
 use crate::values::Values;
 use crate::work::Work;
 
-/// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
-const SPLIT_CYCLES: usize = 3000;
+/// Work of fewer cycles than this is done by one thread: to meet takes longer.
+const SPLIT_CYCLES: usize = 700;
+
+/// Kernels of fewer cycles than this together are done by one thread: to wake others takes longer.
+const WAKE_CYCLES: usize = 10_000;
 
 /// A chunk is at least this long, and a thread's part of a kernel at most so many chunks.
 const CHUNK_CYCLES: usize = 8000;
 const MAX_CHUNKS: usize = 4;
+
+/// Turns of a thread that waits before it does what is another's: some hundred nanoseconds.
+const PATIENCE: usize = 10;
 
 /// Plans kept for input shapes seen before.
 const MAX_PLANS: usize = 16;
@@ -69,10 +76,29 @@ enum Stage {
     Host(usize),
 }
 
+/// A kernel in a stage.
+struct Use {
+    kernel: Kernel,
+    args: Vec<usize>,
+    /// Outer iterations.
+    range: usize,
+    cycles: usize,
+    barrier: bool,
+}
+
+impl Stage {
+    /// Makes a stage of kernels, if there are any; step `end` is the first behind them.
+    fn of_kernels(uses: &mut Vec<Use>, end: usize, threads: usize, stages: &mut Vec<Stage>) {
+        if !uses.is_empty() {
+            let first = end - uses.len();
+            stages.push(Stage::Kernels(first, Arc::new(Calls::new(std::mem::take(uses), threads))));
+        }
+    }
+}
+
 /// Kernels one after the other.
 struct Calls {
     calls: Vec<Call>,
-    threads: usize,
     /// The number of the last run, and whether the end of each call in it is noted.
     run: AtomicU64,
     timed: AtomicBool,
@@ -83,13 +109,11 @@ struct Call {
     args: Vec<usize>,
     /// Chunks of the outer range, thread by thread: begin and end of each.
     chunks: Vec<Vec<(usize, usize)>>,
-    /// Whether a thread may do chunks of another.
-    parallel: bool,
     /// Whether all calls up to this one must be done before the next begins.
     barrier: bool,
-    /// Chunks begun of each thread's, and done of all, in all runs so far.
+    /// Chunks begun of each thread's, and chunks that each thread has done, whosever they were, in all runs so far.
     begun: Vec<Counter>,
-    done: Counter,
+    done: Vec<Counter>,
     /// Nanoseconds from the beginning of a timed run to the end of this call.
     end: AtomicU64,
 }
@@ -100,9 +124,11 @@ struct Call {
 struct Counter(AtomicU64);
 
 impl Call {
-    fn new(kernel: Kernel, args: Vec<usize>, chunks: Vec<Vec<(usize, usize)>>, parallel: bool, barrier: bool) -> Call {
-        let begun = chunks.iter().map(|_| Counter::default()).collect();
-        Call { kernel, args, begun, done: Counter::default(), chunks, parallel, barrier, end: AtomicU64::new(0) }
+    /// A call whose chunks are given thread by thread; the first thread's alone where no other may do them.
+    fn new(kernel: Kernel, args: Vec<usize>, chunks: Vec<Vec<(usize, usize)>>, barrier: bool) -> Call {
+        let counters = || chunks.iter().map(|_| Counter::default()).collect();
+        let (begun, done) = (counters(), counters());
+        Call { kernel, args, begun, done, chunks, barrier, end: AtomicU64::new(0) }
     }
 
     /// Takes the next chunk of a thread's that nobody has begun in this run.
@@ -121,17 +147,68 @@ impl Call {
         }
     }
 
-    /// Chunks of a run.
-    fn total(&self) -> u64 {
-        self.chunks.iter().map(Vec::len).sum::<usize>() as u64
+    /// Does the next chunk of a thread's, if there is one left in this run.
+    fn advance(&self, owner: usize, thread: usize, run: u64) -> bool {
+        let Some((begin, end)) = self.take(owner, run) else { return false };
+        // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the arena and the
+        // constants that the executable owns; chunks write disjoint elements. The executable is alive, since the
+        // run is not done before this chunk is.
+        unsafe { self.kernel.call(&self.args, begin, end) };
+        // Only this thread writes its counter.
+        let done = &self.done[thread].0;
+        done.store(done.load(Ordering::Relaxed) + 1, Ordering::Release);
+        true
+    }
+
+    /// Does a chunk of another thread's, if there is one left in this run.
+    fn relieve(&self, thread: usize, run: u64) -> bool {
+        let others = (1..self.chunks.len()).map(|k| (thread + k) % self.chunks.len());
+        others.into_iter().any(|owner| self.advance(owner, thread, run))
+    }
+
+    /// Whether more than one thread does it.
+    fn is_shared(&self) -> bool {
+        self.chunks.len() > 1
     }
 
     fn is_done(&self, run: u64) -> bool {
-        self.done.0.load(Ordering::Acquire) >= run * self.total()
+        let total: usize = self.chunks.iter().map(Vec::len).sum();
+        self.done.iter().map(|done| done.0.load(Ordering::Acquire)).sum::<u64>() >= run * total as u64
     }
 }
 
 impl Calls {
+    /// The calls of kernels by so many threads.
+    fn new(uses: Vec<Use>, threads: usize) -> Calls {
+        let wakes =
+            threads > 1 && uses.iter().fold(0, |sum: usize, each| sum.saturating_add(each.cycles)) >= WAKE_CYCLES;
+        let call = |Use { kernel, args, range, cycles, barrier }| {
+            let shared = wakes && range > 1 && cycles >= SPLIT_CYCLES;
+            let chunks = if shared { share(range, cycles, threads) } else { vec![vec![(0, range)]] };
+            Call::new(kernel, args, chunks, barrier)
+        };
+        let mut calls: Vec<Call> = uses.into_iter().map(call).collect();
+        // Kernels that may overlap make a group; threads meet between two groups unless one thread does both.
+        let mut groups: Vec<&mut [Call]> = calls.chunk_by_mut(|call, _| !call.barrier).collect();
+        let shared: Vec<bool> = groups.iter().map(|group| group.iter().any(Call::is_shared)).collect();
+        for (i, group) in groups.iter_mut().enumerate() {
+            if let Some(last) = group.last_mut() {
+                last.barrier = shared[i] || shared.get(i + 1).is_some_and(|&next| next);
+            }
+        }
+        Calls { calls, run: AtomicU64::new(0), timed: AtomicBool::new(false) }
+    }
+
+    /// Does a run with a team, or alone if no call is for more than one thread.
+    fn run(self: &Arc<Calls>, team: &Team, timed: bool) {
+        let run = self.next_run(timed);
+        if self.calls.iter().any(Call::is_shared) {
+            team.run(self, run);
+        } else {
+            self.work(0, run);
+        }
+    }
+
     /// The number of the next run.
     fn next_run(&self, timed: bool) -> u64 {
         self.timed.store(timed, Ordering::Relaxed);
@@ -146,27 +223,22 @@ impl Calls {
 
 impl Job for Calls {
     fn work(&self, thread: usize, run: u64) {
-        let start = Instant::now();
-        let timed = thread == 0 && self.timed.load(Ordering::Relaxed);
+        let timed = (thread == 0 && self.timed.load(Ordering::Relaxed)).then(Instant::now);
         let mut group = 0;
         for (i, call) in self.calls.iter().enumerate() {
-            let owners = if call.parallel { self.threads } else { usize::from(thread == 0) };
-            for owner in (0..owners).map(|k| (thread + k) % self.threads) {
-                while let Some((begin, end)) = call.take(owner, run) {
-                    // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the
-                    // arena and the constants that the executable owns; chunks write disjoint elements. The
-                    // executable is alive, since the run is not done before this chunk is.
-                    unsafe { call.kernel.call(&call.args, begin, end) };
-                    call.done.0.fetch_add(1, Ordering::Release);
-                }
-            }
+            while thread < call.chunks.len() && call.advance(thread, thread, run) {}
             if call.barrier || i + 1 == self.calls.len() {
                 for call in &self.calls[group..=i] {
-                    wait_until(|| call.is_done(run));
+                    // Who looks for work of others takes a line of the cache from them.
+                    let mut turns = 0;
+                    wait_until(|| {
+                        turns += 1;
+                        call.is_done(run) || (turns > PATIENCE && call.relieve(thread, run) && call.is_done(run))
+                    });
                 }
                 group = i + 1;
             }
-            if timed {
+            if let Some(start) = timed {
                 let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 call.end.store(nanos, Ordering::Relaxed);
             }
@@ -264,7 +336,7 @@ impl JitExecutable {
         let compiled = &mut self.compiled[index].1;
         for i in 0..compiled.stages.len() {
             match &compiled.stages[i] {
-                Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
+                Stage::Kernels(_, calls) => calls.run(&self.team, false),
                 Stage::Host(step) => compiled.on_host(*step)?,
             }
         }
@@ -278,7 +350,7 @@ impl JitExecutable {
         for i in 0..compiled.stages.len() {
             match &compiled.stages[i] {
                 Stage::Kernels(first, calls) => {
-                    self.team.run(calls, calls.next_run(true));
+                    calls.run(&self.team, true);
                     let ends = calls.ends();
                     let begins = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
                     for (call, (begin, &end)) in begins.zip(&ends).enumerate() {
@@ -357,7 +429,7 @@ impl Compiled {
         let arena_at = values.arena.address();
         let packed: Vec<usize> = plan.packed.iter().map(|memory| memory.read_address()).collect();
         let mut stages = Vec::new();
-        let mut calls: Vec<Call> = Vec::new();
+        let mut uses: Vec<Use> = Vec::new();
         for (i, step) in plan.steps.iter().enumerate() {
             match &step.kind {
                 StepKind::Kernel { work, args, overlaps_next, .. } => {
@@ -368,18 +440,16 @@ impl Compiled {
                             Arg::Constant(i, from) => packed[*i] + from,
                         })
                         .collect();
-                    let (cycles, range) = (plan.works[*work].cycles(), ranges[*work]);
-                    let parallel = target.threads > 1 && range > 1 && cycles >= SPLIT_CYCLES;
-                    let chunks = if parallel { share(range, cycles, target.threads) } else { vec![vec![(0, range)]] };
-                    calls.push(Call::new(kernels[*work].clone(), args, chunks, parallel, !overlaps_next));
+                    let (kernel, cycles) = (kernels[*work].clone(), plan.works[*work].cycles());
+                    uses.push(Use { kernel, args, range: ranges[*work], cycles, barrier: !overlaps_next });
                 }
                 StepKind::Interp { .. } | StepKind::Gather(_) | StepKind::Convert(_) => {
-                    finish(&mut stages, &mut calls, i, target.threads);
+                    Stage::of_kernels(&mut uses, i, target.threads, &mut stages);
                     stages.push(Stage::Host(i));
                 }
             }
         }
-        finish(&mut stages, &mut calls, plan.steps.len(), target.threads);
+        Stage::of_kernels(&mut uses, plan.steps.len(), target.threads, &mut stages);
         Ok(Compiled { plan, stages, values, picks: Vec::new() })
     }
 
@@ -497,25 +567,6 @@ fn generate(
     Ok((module.finish()?, ranges))
 }
 
-/// Ends a run of kernels before step `end`.
-fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: usize) {
-    if calls.is_empty() {
-        return;
-    }
-    let mut calls = std::mem::take(calls);
-    // Kernels that may overlap make a group; threads meet between two groups unless one thread does both.
-    let mut groups: Vec<&mut [Call]> = calls.chunk_by_mut(|call, _| !call.barrier).collect();
-    let shared: Vec<bool> = groups.iter().map(|group| group.iter().any(|call| call.parallel)).collect();
-    for (i, group) in groups.iter_mut().enumerate() {
-        if let Some(last) = group.last_mut() {
-            last.barrier = shared[i] || shared.get(i + 1).is_some_and(|&next| next);
-        }
-    }
-    let first = end - calls.len();
-    let calls = Calls { calls, threads, run: AtomicU64::new(0), timed: AtomicBool::new(false) };
-    stages.push(Stage::Kernels(first, Arc::new(calls)));
-}
-
 /// Splits a range between threads, and the part of each into chunks that others may take over.
 fn share(range: usize, cycles: usize, threads: usize) -> Vec<Vec<(usize, usize)>> {
     let wanted = (cycles / threads / CHUNK_CYCLES).clamp(1, MAX_CHUNKS);
@@ -543,14 +594,12 @@ pub(crate) fn time(
     let kernel = generate(std::iter::once(schedule.clone()), target)?.0.remove(0);
     let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
     let args = vec![memory.address(); schedule.pointers];
-    let chunks = share(schedule.range(), usize::MAX, target.threads);
-    let (mut stages, mut calls) = (Vec::new(), vec![Call::new(kernel, args, chunks, true, true)]);
-    finish(&mut stages, &mut calls, 1, target.threads);
-    let [Stage::Kernels(_, calls)] = stages.as_slice() else { unreachable!("one kernel is one stage") };
+    let whole = Use { kernel, args, range: schedule.range(), cycles: usize::MAX, barrier: true };
+    let calls = Arc::new(Calls::new(vec![whole], target.threads));
     let (begin, mut least) = (Instant::now(), Duration::MAX);
     while least == Duration::MAX || begin.elapsed() < so_long {
         let start = Instant::now();
-        team.run(calls, calls.next_run(false));
+        calls.run(&team, false);
         least = least.min(start.elapsed());
     }
     Ok(least)

@@ -74,8 +74,10 @@ pub(super) struct Product {
     pub(super) vectors: usize,
     /// Planes read.
     pub(super) channels: usize,
-    /// Elements of a window. Of a single one x is read at whole vectors alone.
+    /// Elements of a window.
     pub(super) taps: usize,
+    /// Whether x is read at whole vectors alone.
+    pub(super) aligned: bool,
 }
 
 /// Bytes that the nearest cache keeps of x.
@@ -119,10 +121,10 @@ impl Product {
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
         let near = self.channels as f64 * chunk * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR,
-            1 => 1.0,
-            _ => 1.5,
+            true => 1.0,
+            false => 1.5,
         };
         let weight = (chunk * load + 0.8).max(1.5);
         let row = 20.0 + 4.0 * chunk;
@@ -138,10 +140,10 @@ impl Product {
         let density = self.nonzeros as f64 / (depth * self.rows as f64);
         let loads = groups * depth * (1.0 - (1.0 - density).powf(self.rows as f64 / groups));
         let near = self.channels as f64 * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR_AHEAD,
-            1 => 0.1,
-            _ => 0.55,
+            true => 0.1,
+            false => 0.55,
         };
         let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
         // Code is read once a run from further away, unless there is little of it.
@@ -345,7 +347,7 @@ mod tests {
         for (vectors, taps) in [(4, 9), (14, 1), (66, 9), (200, 1)] {
             let (rows, channels) = (64, 64);
             let cycles = |nonzeros| {
-                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
+                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps, aligned: taps == 1 };
                 cheapest(&product.candidates(Vectors::Avx512)).expect("a product can be computed").cycles
             };
             let weights = rows * channels * taps;

@@ -142,7 +142,7 @@ impl Planner<'_> {
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
-        let coded = self.coded_convolution(w, conv.group, &window);
+        let coded = self.chosen_codes(node, conv.group, &window);
         if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| coded.is_none()) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }

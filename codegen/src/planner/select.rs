@@ -28,6 +28,11 @@ impl Choices {
         };
     }
 
+    /// What was chosen for a layer, if anything was.
+    pub(super) fn chosen(&self, node: NodeId) -> Option<Algorithm> {
+        self.made.iter().find(|(other, _)| *other == node).map(|(_, choice)| choice.chosen)
+    }
+
     /// The choices in the order of the graph, and cycles of all.
     pub(super) fn finish(mut self, graph: &Graph) -> (Vec<Choice>, Modelled) {
         let mut modelled = self.convolutions;

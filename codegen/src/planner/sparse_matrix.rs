@@ -53,7 +53,7 @@ impl SparseMatrix {
     /// The layer as a product whose lanes are rows.
     fn product(&self, nonzeros: usize) -> Product {
         let [m, n, k] = self.shape;
-        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1 }
+        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1, aligned: true }
     }
 }
 

@@ -10,7 +10,7 @@ use super::choose::FewRows;
 use super::conv::Window;
 use super::sparse::is_sparse;
 use super::sparse_matrix::SparseMatrix;
-use crate::choice::{Algorithm, Candidate};
+use crate::choice::Candidate;
 use crate::pack;
 use crate::plan::Arg;
 use crate::tile::epilogue::Other;
@@ -90,11 +90,12 @@ impl Planner<'_> {
         let layer = self.pixel(node, conv, window)?;
         let w = graph.operand(node, 1)?;
         let (weights, nonzeros) = (graph.constant(w)?, self.nonzeros(w)?);
-        let candidates = vec![self.few_rows(chain, &layer, (weights, nonzeros))?, layer.dense()];
+        let mut candidates = vec![self.few_rows(chain, &layer, (weights, nonzeros))?, layer.dense()];
+        candidates.extend(self.coded_convolution(w, conv.group, window).map(|(_, candidate)| candidate));
         let candidates = self.admitted(node, true, candidates);
         let algorithm = candidates.first()?.algorithm;
         self.choose(node, (weights, nonzeros), candidates, algorithm);
-        if algorithm == Algorithm::Dense {
+        if algorithm.is_in_blocks() {
             return None;
         }
         let planned = self.sparse_vectors(chain, &layer, nonzeros);
