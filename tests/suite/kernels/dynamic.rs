@@ -93,7 +93,7 @@ fn convolutions() {
     let mut case = 0;
     for (n, c, o, group) in [(1, 1, 1, 1), (1, 3, 5, 1), (2, 20, 33, 1), (1, 32, 64, 2), (1, 6, 8, 2), (2, 18, 18, 18)]
     {
-        for (h, w) in [(1, 1), (5, 7), (13, 12)] {
+        for (h, w) in [(1, 1), (9, 12)] {
             for (kernel, stride, pad) in [(1, 1, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2)] {
                 case += 1;
                 let mut net = Net::new("dynamic", case);

@@ -1,5 +1,6 @@
 //! Quantized layers: values that are kept as codes, and the kernels that compute with them.
 
+mod concat;
 mod dynamic;
 mod find;
 mod product;
@@ -92,6 +93,7 @@ impl Planner<'_> {
             Body::Sum(values, functions) => self.sum_of_codes(end, *values, functions, layer.grid),
             Body::Pool(node, x) => self.pool_of_codes(end, (*node, *x), layer.grid),
             Body::Mean(x) => self.mean_of_codes(end, *x, layer.grid),
+            Body::Concat(values) => self.concat_of_codes(end, values, layer.grid),
             Body::View(x) => self.view_of_codes(end, *x),
             Body::Quantize(x, narrow) => self.quantize(end, *x, *narrow, layer.grid),
         };
