@@ -13,6 +13,7 @@ mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
+mod few_pixels;
 mod fold;
 mod gather;
 mod gradients;
