@@ -7,7 +7,7 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::contract::MAX_BYTES;
+use crate::tile::bytes::HALF;
 use crate::tile::spmv::{Form, MAX_ROWS, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
@@ -157,9 +157,6 @@ impl Product {
 pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<Candidate> {
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
-
-/// Values of a codebook whose bytes two registers hold.
-const HALF: usize = MAX_BYTES / 2;
 
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
