@@ -38,7 +38,7 @@ impl Algorithm {
 
     /// Whether it computes images in blocks of channels, as layers whose weights are not compressed are.
     pub(crate) fn is_in_blocks(self) -> bool {
-        matches!(self, Algorithm::Dense | Algorithm::Codes | Algorithm::Signs)
+        !matches!(self, Algorithm::Spmm | Algorithm::SpmmUnrolled)
     }
 
     /// The name in reports.

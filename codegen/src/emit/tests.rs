@@ -12,6 +12,7 @@ use crate::tile::epilogue::{Epilogue, Other, Strides};
 use crate::tile::function::Function as Elementwise;
 use crate::tile::map::{Map, MapOther};
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
+use crate::tile::schedule::Axis;
 use crate::tile::sign_bits::SignBits;
 use crate::tile::spmm::{Matrix, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
@@ -179,9 +180,9 @@ fn spmv() -> Work {
     let weights: Vec<f32> = (0..120).map(|i| if i % 17 == 0 { i as f32 } else { 0.0 }).collect();
     let matrix = Matrix::new(3, |o| (0, &weights[o * 40..][..40]));
     let spmv = Spmv {
-        rows: 1,
-        steps_of_rows: [0, 0],
+        rows: [Axis::new(1, [0]); 2],
         outputs: 3,
+        block: 64,
         depth: 40,
         nonzeros: 7,
         form: spmv::Form::Numbers,

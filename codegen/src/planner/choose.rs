@@ -8,7 +8,7 @@ use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
 use crate::tile::bytes::HALF;
-use crate::tile::spmv::{Form, MAX_ROWS, WINDOW};
+use crate::tile::spmv::{Form, MAX_ROWS, Spmv, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -158,10 +158,14 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
+/// Tiles of rows that read all weights of a sparse product one after the other, at most.
+const MAX_TILES: usize = 4;
+
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FewRows {
-    pub(super) rows: usize,
+    /// Rows, in a grid.
+    pub(super) rows: [usize; 2],
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
@@ -179,8 +183,9 @@ impl FewRows {
 
     /// The kernel, if rows are few and as long as windows.
     pub(super) fn candidate(&self) -> Option<Candidate> {
-        let cycles = self.cycles();
-        (self.rows <= MAX_ROWS && self.depth >= WINDOW).then_some(Candidate { algorithm: Algorithm::Spmv, cycles })
+        let few = self.rows[0] * self.rows[1] <= MAX_ROWS * MAX_TILES;
+        let (algorithm, cycles) = (Algorithm::Spmv, self.cycles());
+        (few && self.depth >= WINDOW).then_some(Candidate { algorithm, cycles })
     }
 
     fn cycles(&self) -> f64 {
@@ -201,9 +206,11 @@ impl FewRows {
             (_, Form::Numbers) => (60.0, 31.0, 60.0, 31.0),
             (_, _) => (60.0, 58.0, 60.0, 58.0),
         };
-        let others = (self.rows - 1) as f64;
+        let tile: usize = Spmv::tile(self.rows, self.vectors).iter().product();
+        let tiles = (self.rows[0] * self.rows[1] / tile) as f64;
+        let others = (tile - 1) as f64;
         let slices = self.outputs.div_ceil(LANES) as f64;
-        let work = slots * (slot + others * other_slot) + slices * (slice + others * other_slice);
+        let work = tiles * (slots * (slot + others * other_slot) + slices * (slice + others * other_slice));
         work.max(reading((slots * bytes) as usize))
     }
 }
@@ -329,7 +336,7 @@ mod tests {
                 let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
                 let dense = dense.max(reading(depth * outputs * 4));
                 let cycles = |nonzeros| {
-                    FewRows { rows, outputs, depth, nonzeros, form: Form::Numbers, vectors }
+                    FewRows { rows: [1, rows], outputs, depth, nonzeros, form: Form::Numbers, vectors }
                         .candidate()
                         .map(|c| c.cycles)
                 };
@@ -348,7 +355,7 @@ mod tests {
             let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, form: Form::Codes, vectors: Vectors::Avx512 };
             few.candidate().is_some()
         };
-        assert!(of(4, 32) && !of(5, 32) && !of(4, 31));
+        assert!(of([4, 4], 32) && !of([4, 5], 32) && !of([1, 4], 31));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Constants of few values, which kernels read as codes.
 //!
 //! What is clustered or quantized is read from its codes, and never decoded; what is not is looked through, as far as
-//! it takes to see that there are more values than pay. Values may be those of the whole layer, or those of each output up to a factor
-//! of its own.
+//! it takes to see that there are more values than pay. Values may be those of the whole layer, or those of each
+//! output up to a factor of its own.
 
 use optc_ir::{Constant, Encoding, ExecError, NodeId, Packed, QuantParams, ValueId};
 

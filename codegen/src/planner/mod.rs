@@ -13,6 +13,7 @@ mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
+mod few_pixels;
 mod fold;
 mod gather;
 mod gradients;
@@ -98,6 +99,8 @@ pub(crate) struct Planner<'g> {
     codes: HashMap<ValueId, quantized::CodePlace>,
     /// Borders that the readers of codes need.
     code_borders: HashMap<ValueId, [usize; 4]>,
+    /// Products of codes whose grid is known only when the numbers are.
+    dynamic: quantized::Dynamic,
     /// What computes layers of compressed weights.
     choices: Choices,
     /// How many weights of layers are not zero, by their constant.
@@ -169,6 +172,7 @@ pub(crate) fn plan(
         on_grid,
         codes: HashMap::new(),
         code_borders: HashMap::new(),
+        dynamic: quantized::Dynamic::default(),
         choices: Choices::default(),
         nonzeros: HashMap::new(),
         cold_code: false,
@@ -180,6 +184,7 @@ pub(crate) fn plan(
             planner.replaces.insert(*value, graph.inputs()[resident.input].into());
         }
     }
+    planner.find_dynamic();
     planner.find_masks();
     planner.find_chains();
     planner.find_sparse();
@@ -263,6 +268,7 @@ impl Planner<'_> {
         }
         let families = [
             Planner::dequantize,
+            Planner::dynamic_quantize,
             Planner::view,
             Planner::image,
             Planner::rows,

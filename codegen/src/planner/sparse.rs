@@ -65,8 +65,7 @@ impl Planner<'_> {
                 return None;
             }
             let window = self.sparse_window(node, conv)?;
-            let elsewhere = self.is_sparse_pixel(node, conv, &window);
-            if elsewhere || self.sign_convolution_weights(node, conv).is_some() {
+            if self.sign_convolution_weights(node, conv).is_some() {
                 return None;
             }
             let weights = self.graph.operand(node, 1)?;
@@ -211,6 +210,9 @@ impl Planner<'_> {
         candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
         let codes = self.coded_convolution(weights, group, window).map(|(_, candidate)| candidate);
         candidates.extend(codes);
+        if let Op::Conv(conv) = self.graph.op(node) {
+            candidates.extend(self.few_pixels(node, conv, window, nonzeros));
+        }
         candidates.push(self.dense_convolution(group, window));
         self.admitted(node, sparse || codes.is_some(), candidates)
     }

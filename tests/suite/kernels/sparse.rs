@@ -50,7 +50,7 @@ fn kernels(graph: &Graph, target: &Target, name: &str) -> usize {
 
 /// How many steps of a plan are products of sparse matrices.
 fn products(graph: &Graph) -> usize {
-    kernels(graph, &Target::host(1), "f32_spmm")
+    kernels(graph, &Target::host(1), "f32_spm")
 }
 
 /// What it shows, a convolution, the shapes of its input and weights, and whether a sparse product is faster.
@@ -76,7 +76,10 @@ fn layers() -> Vec<Layer> {
         ("of stride 2, of sixteen images", conv([1; 4], [2, 2], plain), [16, 64, 7, 8], [96, 64, 3, 3], true),
         ("valid, of sixteen images", conv([0; 4], plain, plain), [16, 64, 6, 6], [96, 64, 3, 3], true),
         ("four pixels", same(3), [1, 128, 2, 2], [128, 128, 3, 3], true),
-        ("one pixel of stride 2", conv([1; 4], [2, 2], plain), [1, 128, 1, 1], [128, 128, 3, 3], false),
+        ("nine pixels, a dilation", conv([2; 4], plain, [2, 2]), [1, 64, 3, 3], [100, 64, 3, 3], true),
+        ("sixteen pixels of stride 2", conv([1; 4], [2, 2], plain), [1, 64, 7, 8], [64, 64, 3, 3], true),
+        ("four pixels of uneven channels", same(3), [1, 37, 2, 2], [61, 37, 3, 3], true),
+        ("one pixel of stride 2", conv([1; 4], [2, 2], plain), [1, 128, 1, 1], [128, 128, 3, 3], true),
         ("too small", same(1), [1, 3, 4, 4], [5, 3, 1, 1], false),
     ]
 }

@@ -6,12 +6,12 @@
 //! elements of x are summed ahead, in a table of registers, `Tⱼ = Σᵢ xᵢ·v(digitᵢ(j))`, so that a lookup and an
 //! addition do the work of as many multiplications. Two values take five weights a code, three values three.
 //!
-//! Of the codes of 8 bits, which are bytes, some are no numbers of a codebook but whole numbers that weights are
-//! multiples of, the factor of their output times: they are only widened.
+//! Codes of 8 bits are bytes. They number values of a codebook, or are whole numbers themselves, which weights are
+//! products of with the factor of their output; then they are only widened.
 //!
 //! Lanes are outputs, here too: each vector of words holds the next codes of 16 outputs, first codes in the lowest
-//! bits; bytes lie as what reads them takes them. Before the words of a tile stand a vector of zeros, the values of each digit in all entries of the table,
-//! and the factors of outputs, if they have any.
+//! bits; bytes lie as what reads them takes them. Before the words of a tile stand a vector of zeros, the values of
+//! each digit in all entries of the table, and the factors of outputs, if they have any.
 
 use optc_ir::ExecError;
 

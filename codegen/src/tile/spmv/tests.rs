@@ -6,7 +6,9 @@ use crate::tile::testing::result;
 /// A product, the weights not zero where `kept` says so of output and k.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    rows: usize,
+    rows: [usize; 2],
+    /// Whether results are an image in blocks, with a border to its right.
+    blocked: bool,
     outputs: usize,
     depth: usize,
     kept: fn(usize, usize) -> bool,
@@ -23,7 +25,8 @@ const FORMS: [(Form, usize); 4] =
     [(Form::Numbers, 9), (Form::Codes, 9), (Form::Bytes(100), 99), (Form::Bytes(256), 255)];
 
 const PLAIN: Case = Case {
-    rows: 1,
+    rows: [1, 1],
+    blocked: false,
     outputs: 37,
     depth: 101,
     kept: |o, k| (o * 5 + k * 3 + k / 7) % 6 == 0,
@@ -43,34 +46,47 @@ impl Case {
             let numbers = self.run(Form::Numbers);
             assert!(same(&y, &numbers), "{self:?}: {values} values give other bits as bytes");
         }
-        let Case { rows, outputs, depth, .. } = *self;
-        let (x_step, y_step) = self.steps();
+        let Case { rows: [height, width], outputs, depth, .. } = *self;
+        let (x_step, y_place) = (self.x_step(), self.y_place());
         let (x, weights, [bias, other]) = self.numbers();
-        assert_eq!(y.len(), rows * y_step);
-        for (i, row) in y.chunks(y_step).enumerate() {
-            for (o, &y) in row.iter().enumerate() {
-                if o >= outputs {
-                    assert_eq!(y, crate::tile::testing::GUARD, "{self:?}: written between rows");
-                    continue;
-                }
-                let products = (0..depth).map(|k| weights[o * depth + k] * x[i * x_step + k]);
-                let sum = bias[o] + products.sum::<f32>();
-                let expected = if self.functions { (sum + other[o]).max(0.0) } else { sum };
-                let error = if self.factor == 1.0 { 0.0 } else { 2e-6 * (values * depth) as f32 };
-                assert!((y - expected).abs() <= error, "{self:?}: row {i}, output {o}: {y}, not {expected}");
-            }
+        let mut between = vec![true; y.len()];
+        for (i, o) in (0..height * width).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
+            let products = (0..depth).map(|k| weights[o * depth + k] * x[i * x_step + k]);
+            let sum = bias[o] + products.sum::<f32>();
+            let expected = if self.functions { (sum + other[o]).max(0.0) } else { sum };
+            let error = if self.factor == 1.0 { 0.0 } else { 2e-6 * (values * depth) as f32 };
+            let y = y[y_place(i, o)];
+            assert!((y - expected).abs() <= error, "{self:?}: row {i}, output {o}: {y}, not {expected}");
+            between[y_place(i, o)] = false;
+        }
+        let untouched = y.iter().zip(between).all(|(&y, between)| !between || y == crate::tile::testing::GUARD);
+        assert!(untouched, "{self:?}: written between rows");
+    }
+
+    /// Rows of x are further apart than they are long.
+    fn x_step(&self) -> usize {
+        self.depth + 3
+    }
+
+    /// Elements of y from one row of the grid to the next, in both directions, and from one block of outputs.
+    fn y_steps(&self) -> [usize; 3] {
+        let [height, width] = self.rows;
+        match self.blocked {
+            true => [(width + 1) * LANES, LANES, height * (width + 1) * LANES],
+            false => [width * (self.outputs + 5), self.outputs + 5, LANES],
         }
     }
 
-    /// Rows of x and y are further apart than they are long.
-    fn steps(&self) -> (usize, usize) {
-        (self.depth + 3, self.outputs + 5)
+    /// Where an output of a row is.
+    fn y_place(&self) -> impl Fn(usize, usize) -> usize {
+        let ([_, width], [row, column, block]) = (self.rows, self.y_steps());
+        move |i, o| i / width * row + i % width * column + o / LANES * block + o % LANES
     }
 
     /// The numbers of x, the weights, and those of each output.
     fn numbers(&self) -> (Vec<f32>, Vec<f32>, [Vec<f32>; 2]) {
         let Case { rows, outputs, depth, form: (_, values), .. } = *self;
-        let x = numbers(rows * self.steps().0 + WINDOW, 1);
+        let x = numbers(rows[0] * rows[1] * self.x_step() + WINDOW, 1);
         let weight = |i: usize| match (self.kept)(i / depth, i % depth) {
             true => (((i * 7 + i / 5) % values) as f32 - (values / 2) as f32) * self.factor,
             false => 0.0,
@@ -80,19 +96,23 @@ impl Case {
 
     /// What all targets that have the form give; on hosts that have none of them, what numbers give.
     fn run(&self, form: Form) -> Vec<f32> {
-        let Case { rows, outputs, depth, .. } = *self;
+        let Case { rows: [height, width], outputs, depth, .. } = *self;
         let form = match form {
             Form::Bytes(_) if !Vectors::of_host().look_up_bytes() => Form::Numbers,
-            Form::Bytes(values) => Form::of(Some(values), rows, Vectors::of_host()),
+            Form::Bytes(values) => {
+                Form::of(Some(values), Spmv::tile(self.rows, Vectors::of_host()).iter().product(), Vectors::of_host())
+            }
             form => form,
         };
-        let (x_step, y_step) = self.steps();
+        let (x_step, [row, column, block]) = (self.x_step(), self.y_steps());
+        let size = 1 + self.y_place()(height * width - 1, outputs - 1);
         let (x, weights, [bias, other]) = self.numbers();
         let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
         let spmv = Spmv {
-            rows,
-            steps_of_rows: [x_step, y_step].map(|step| signed(step * 4)),
+            rows: [(height, width * x_step, row), (width, x_step, column)]
+                .map(|(count, x, y)| Axis::new(count, [signed(x * 4), 0, signed(y * 4)])),
             outputs,
+            block: signed(block * 4),
             depth,
             nonzeros: weights.iter().filter(|w| **w != 0.0).count(),
             form,
@@ -113,13 +133,13 @@ impl Case {
                 span.is_none_or(|(first, behind)| first >= 0 && behind <= signed(len * 4))
             };
             assert!(inside(reach.reads[0], x.len()) && inside(reach.reads[1], packed.numbers().len()), "{self:?}");
-            assert!(inside(reach.writes[2], (rows - 1) * y_step + outputs), "{self:?}");
+            assert!(inside(reach.writes[2], size), "{self:?}");
         }
         let mut buffers = vec![x, packed.numbers().to_vec()];
         if !bytes {
-            return result(&spmv, |vectors| spmv.schedule(vectors), &buffers, rows * y_step);
+            return result(&spmv, |vectors| spmv.schedule(vectors), &buffers, size);
         }
-        buffers.push(vec![crate::tile::testing::GUARD; rows * y_step]);
+        buffers.push(vec![crate::tile::testing::GUARD; size]);
         crate::jit::testing::run(Vectors::of_host(), &spmv.schedule(Vectors::of_host()), &mut buffers);
         buffers.swap_remove(2)
     }
@@ -138,7 +158,16 @@ fn shapes_of_every_size() {
 fn several_rows() {
     for rows in 2..=MAX_ROWS {
         for form in FORMS {
-            Case { rows, form, functions: true, ..PLAIN }.check();
+            Case { rows: [1, rows], form, functions: true, ..PLAIN }.check();
+        }
+    }
+}
+
+#[test]
+fn rows_in_a_grid() {
+    for rows in [[1, 1], [2, 2], [3, 3], [4, 4], [5, 1], [2, 7]] {
+        for form in FORMS {
+            Case { rows, form, blocked: true, functions: true, ..PLAIN }.check();
         }
     }
 }
@@ -167,7 +196,7 @@ fn patterns() {
 fn sums_that_round() {
     for rows in [1, 3] {
         for form in FORMS {
-            Case { rows, form, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
+            Case { rows: [1, rows], form, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
         }
     }
 }
