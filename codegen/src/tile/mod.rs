@@ -4,6 +4,7 @@
 //! machine code of it.
 
 pub(crate) mod batch_norm;
+pub(crate) mod bytes;
 pub(crate) mod contract;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
