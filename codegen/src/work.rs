@@ -287,7 +287,7 @@ impl fmt::Display for Work {
             Work::Begins(_) => f.write_str("i32_begins"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
-            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
+            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", s.form.word()),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",
                 (PoolKind::Average { .. }, None) => "f32_average_pool",
