@@ -267,7 +267,10 @@ impl fmt::Display for Work {
             }),
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
-            Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
+            Work::Unrolled(u) => {
+                let word = if u.planes.codes.is_some() { "i8" } else { "f32" };
+                write!(f, "{word}_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows))
+            }
             Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",

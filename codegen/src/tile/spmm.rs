@@ -14,10 +14,12 @@
 //! Invariant: every sum takes its products in order of k, whatever the tile, or by turns with others where there
 //! are few positions; so all targets give the same bits.
 
+mod codes;
 mod matrix;
 
 use optc_ir::ExecError;
 
+pub(crate) use codes::{Codes, QUAD};
 pub(crate) use matrix::Matrix;
 
 use super::epilogue::Other;
@@ -88,6 +90,9 @@ pub(crate) struct Planes {
     /// Functions in order; with the index of an operand where they take one.
     pub(crate) steps: Vec<(Function, Other)>,
     pub(crate) operands: Vec<Operand>,
+    /// What results are stored as, four rows of them in one plane of quads, if x, weights and results are codes; else
+    /// all are numbers.
+    pub(crate) codes: Option<Codes>,
 }
 
 /// A product with everything that is baked into its code.
@@ -112,7 +117,19 @@ impl Planes {
         let nowhere = Plane { image: 0, channel: 0 };
         let (steps, operands) = (Vec::new(), Vec::new());
         let pixels = height * width;
-        Planes { images, rows, pixels, vectors: 0, lanes: LANES, masked: false, x: 0, y: nowhere, steps, operands }
+        Planes {
+            images,
+            rows,
+            pixels,
+            vectors: 0,
+            lanes: LANES,
+            masked: false,
+            x: 0,
+            y: nowhere,
+            steps,
+            operands,
+            codes: None,
+        }
     }
 
     /// Pointers of the kernel.
@@ -133,10 +150,20 @@ impl Planes {
         (self.first_operand()..).zip(planes)
     }
 
+    /// Operands before one that are planes.
+    fn planes_before(&self, operand: usize) -> usize {
+        self.operands[..operand].iter().filter(|operand| matches!(operand, Operand::Plane(_))).count()
+    }
+
+    /// Rows that are stored together, of which there is a whole number.
+    pub(crate) fn rows_together(&self) -> usize {
+        if self.codes.is_some() { QUAD } else { 1 }
+    }
+
     /// Registers that are needed when sums are complete, besides those of the sums.
     pub(crate) fn temporaries(&self) -> usize {
-        let functions = self.steps.iter().map(|(function, _)| function.temporaries()).max().unwrap_or(0);
-        functions.max(usize::from(self.masked))
+        let functions = self.steps.iter().map(|(function, other)| function.temporaries() + other.registers()).max();
+        functions.unwrap_or(0).max(usize::from(self.masked) * if self.codes.is_some() { 2 } else { 1 })
     }
 
     /// Steps from one image to the next.
@@ -156,21 +183,21 @@ impl Planes {
         steps
     }
 
-    /// Functions, mask and store of sums. `at` says where something of sum `i` is.
+    /// Functions, mask and store of sums. `at` says where something of sum `i` is, or, where results are codes, of
+    /// quad `i`, but for numbers of a channel.
     pub(crate) fn end(&self, w: &mut Writer, sums: &[V], at: impl Fn(Beside, usize) -> Mem) {
+        if let Some(codes) = self.codes {
+            return self.end_codes(w, sums, codes, at);
+        }
         for &(function, other) in &self.steps {
             let source = |i: usize| match other {
                 Other::None => Src::Const(0.0),
                 Other::Number(x) => Src::Const(x),
                 Other::Vector(operand) => match self.operands[operand] {
                     Operand::Channel => Src::Splat(at(Beside::Channel(operand), i)),
-                    Operand::Plane(_) => {
-                        let before = &self.operands[..operand];
-                        let planes = before.iter().filter(|operand| matches!(operand, Operand::Plane(_))).count();
-                        Src::Mem(at(Beside::Plane(planes), i))
-                    }
+                    Operand::Plane(_) => Src::Mem(at(Beside::Plane(self.planes_before(operand)), i)),
                 },
-                Other::Codes(_) => unreachable!("planes hold numbers"),
+                Other::Codes(_) => unreachable!("these planes hold numbers"),
             };
             function.apply(w, sums, source);
         }
@@ -400,3 +427,5 @@ impl Spmm {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_codes;

@@ -12,7 +12,7 @@ const ORDER_OF_FOURS: Register = ZMM31;
 const ORDER_WITHIN: Register = ZMM30;
 
 /// Within 16 bytes, four from each of four pixels: byte after byte of each in turn.
-const WITHIN: [u32; 4] = [0x0c08_0400, 0x0d09_0501, 0x0e0a_0602, 0x0f0b_0703];
+pub(super) const WITHIN: [u32; 4] = [0x0c08_0400, 0x0d09_0501, 0x0e0a_0602, 0x0f0b_0703];
 
 impl Assembler {
     pub(super) fn load_bytes(&mut self, d: V, m: Mem) {
@@ -90,7 +90,11 @@ impl Assembler {
                 let from = self.mem(m, part, false);
                 self.emit(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, to, from));
             }
-            Src::Splat(_) | Src::Const(_) => unreachable!("the bytes of weights differ from lane to lane"),
+            Src::Splat(m) => {
+                let from = self.mem(m, 0, true);
+                self.emit(Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, to, from));
+            }
+            Src::Const(_) => unreachable!("weights are in memory"),
         }
     }
 

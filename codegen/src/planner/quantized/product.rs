@@ -60,6 +60,8 @@ pub(super) struct Weights {
     /// Values of k of an output.
     pub(super) depth: usize,
     pub(super) transposed: bool,
+    /// Codes that stand for other numbers than 0.
+    pub(super) nonzeros: usize,
     zeros: Vec<i32>,
 }
 
@@ -83,7 +85,7 @@ impl Weights {
         };
         let zeros: Vec<i32> = zeros.into_iter().map(i32::try_from).collect::<Result<_, _>>().ok()?;
         let depth = constant.len() / outputs;
-        let weights = Weights { value: codes, constant, outputs, depth, transposed, zeros };
+        let weights = Weights { value: codes, constant, outputs, depth, transposed, nonzeros: 0, zeros };
         Some((weights, scales))
     }
 
@@ -138,13 +140,14 @@ pub(super) fn product(
         functions.insert(0, function);
     }
     images(graph, x)?;
-    let (weights, scales) = Weights::of(graph, graph.operand(node, 1)?, transposed)?;
+    let (mut weights, scales) = Weights::of(graph, graph.operand(node, 1)?, transposed)?;
     let matrix = weights.constant.shape().len() == 2;
     (matches!(graph.op(node), Op::Conv(_)) || matrix).then_some(())?;
     let steps: Vec<f64> =
         (0..weights.outputs).map(|o| f64::from(x_grid.scale) * f64::from(scales[o % scales.len()])).collect();
-    let sums: Vec<i64> =
-        weights.codes()?.chunks(weights.depth).map(|row| row.iter().map(|&w| i64::from(w)).sum()).collect();
+    let codes = weights.codes()?;
+    weights.nonzeros = codes.iter().filter(|code| **code != 0).count();
+    let sums: Vec<i64> = codes.chunks(weights.depth).map(|row| row.iter().map(|&w| i64::from(w)).sum()).collect();
     let (mut integers, mut bias) = (vec![0i64; weights.outputs], None);
     if let Some(value) = graph.operand(node, 2) {
         match integer_bias(graph, value, &steps) {

@@ -79,6 +79,7 @@ impl Case {
             y: to.walk(),
             steps: Vec::new(),
             operands: Vec::new(),
+            codes: None,
         };
         if self.functions {
             planes.steps = vec![

@@ -1,0 +1,251 @@
+//! Convolutions of codes whose weights are mostly zero: products of sparse matrices of quads of weights and planes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use optc_ir::{NodeId, Op, ValueId};
+
+use super::find::{Body, Grid, Layer};
+use super::images;
+use super::product::{Product, Requantization};
+use crate::choice::{Algorithm, Candidate};
+use crate::layout::Planar;
+use crate::plan::Arg;
+use crate::planner::Planner;
+use crate::planner::choose::{self, Reader, Value};
+use crate::planner::conv::Window;
+use crate::planner::sparse::{PlanesRead, conversion, is_sparse, offsets};
+use crate::tile::LANES;
+use crate::tile::epilogue::Other;
+use crate::tile::function::Function;
+use crate::tile::spmm::{Codes, Matrix, Operand, Planes, QUAD};
+use crate::tile::spmm_unrolled::{Pattern, Unrolled};
+use crate::work::Work;
+
+/// A convolution of codes that may be computed as a sparse product.
+struct Convolution {
+    planes: PlanesRead,
+    weights: ValueId,
+    /// Weights, and quads of them, that are not zero.
+    nonzeros: usize,
+    quads: usize,
+    candidates: Vec<Candidate>,
+}
+
+impl Planner<'_> {
+    /// Chooses the convolutions of codes that are computed as sparse products.
+    pub(in crate::planner) fn find_sparse_codes(&mut self) -> Vec<PlanesRead> {
+        let order = self.graph.topo_order();
+        let of_codes = order.into_iter().filter_map(|end| Some((end, self.layers.get(&end)?)));
+        let ends: Vec<(NodeId, Option<Convolution>)> =
+            of_codes.map(|(end, layer)| (end, self.sparse_candidates(layer))).collect();
+        if ends.iter().all(|(_, convolution)| convolution.is_none()) {
+            return Vec::new();
+        }
+        let quads: usize = ends.iter().filter_map(|(_, convolution)| Some(convolution.as_ref()?.quads)).sum();
+        self.sparse_weights += quads;
+        let layouts = self.code_layouts(&ends);
+        self.choices.convolutions.chosen += layouts.cycles;
+        self.choices.convolutions.dense += layouts.in_blocks;
+        let mut read = Vec::new();
+        for ((_, convolution), planes) in ends.into_iter().zip(layouts.planes) {
+            let Some(Convolution { planes: of, weights, nonzeros, candidates, .. }) = convolution else { continue };
+            let chosen = sparse_candidate(&candidates).filter(|_| planes);
+            let chosen = chosen.map_or(Algorithm::Dense, |candidate| candidate.algorithm);
+            if chosen != Algorithm::Dense {
+                self.sparse.insert(of.node, chosen);
+            }
+            if let Some(weights) = self.graph.constant(weights) {
+                self.choose(of.node, (weights, nonzeros), candidates, chosen);
+            }
+            read.push(of);
+        }
+        read
+    }
+
+    /// Which layers of codes are computed in planes.
+    fn code_layouts(&self, ends: &[(NodeId, Option<Convolution>)]) -> choose::Layouts {
+        let graph = self.graph;
+        let index: HashMap<NodeId, usize> = ends.iter().enumerate().map(|(i, (end, _))| (*end, i)).collect();
+        let layer = |(_, convolution): &(NodeId, Option<Convolution>)| {
+            let Some(Convolution { candidates, .. }) = convolution else { return choose::Layer::IN_BLOCKS };
+            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            choose::Layer {
+                blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: sparse_candidate(candidates).map(|candidate| candidate.cycles),
+            }
+        };
+        let mut layers: Vec<choose::Layer> = ends.iter().map(layer).collect();
+        let outside = layers.len();
+        layers.push(choose::Layer::IN_BLOCKS);
+        let value = |(producer, (end, _)): (usize, &(NodeId, Option<Convolution>))| {
+            let shape = images(graph, (*end).into())?;
+            let mut readers = Vec::new();
+            let decoded = graph.uses((*end).into()).into_iter().flat_map(|(user, _)| graph.uses(user.into()));
+            for (user, slot) in decoded {
+                let reader = self.absorbed.get(&user).unwrap_or(&user);
+                let layer = index.get(reader).copied().unwrap_or(outside);
+                let split =
+                    ends.get(layer).and_then(|(_, convolution)| convolution.as_ref()).is_some_and(|convolution| {
+                        let PlanesRead { node, window, .. } = &convolution.planes;
+                        user == *node && slot == 0 && !window.reading().is_whole()
+                    });
+                readers.push(Reader { layer, split });
+            }
+            // Narrow pixels are a plane.
+            let narrow = matches!(self.layers[end].body, Body::Quantize(_, true));
+            let quads = shape[1].div_ceil(QUAD) * shape[0] * shape[2] * shape[3];
+            Some(Value { producer, readers, cycles: if narrow { 0.0 } else { conversion(quads) } })
+        };
+        let values: Vec<Value> = ends.iter().enumerate().filter_map(value).collect();
+        choose::choose(&layers, &values)
+    }
+
+    /// What can compute a layer of codes, if it is a convolution of mostly zeros.
+    fn sparse_candidates(&self, layer: &Layer) -> Option<Convolution> {
+        let Body::Product(product) = &layer.body else { return None };
+        let Op::Conv(conv) = self.graph.op(product.node) else { return None };
+        let weights = &product.weights;
+        is_sparse(weights.nonzeros, weights.outputs * weights.depth).then_some(())?;
+        let window = self.conv_window(product.node, conv)?;
+        let [inputs, outputs] = window.channels;
+        // Quads of channels belong to one group.
+        (conv.group == 1 || (inputs / conv.group).is_multiple_of(QUAD)).then_some(())?;
+        let quads = quads(product, conv.group, &window);
+        let nonzeros = (0..quads.rows()).map(|row| quads.row(row).len()).sum();
+        let reading = window.reading();
+        let pixels = window.images * window.axes[0].out * window.axes[1].out;
+        let of_group = inputs / conv.group;
+        let groups =
+            if of_group.is_multiple_of(LANES) && (outputs / conv.group).is_multiple_of(LANES) { conv.group } else { 1 };
+        let depth = window.taps() * (inputs / groups).div_ceil(QUAD);
+        let dense = (pixels * depth * outputs.div_ceil(LANES)) as f64 * choose::DENSE;
+        let bytes = window.taps() * inputs / groups * outputs;
+        let mut of_planes = self.product(&window, &reading, (1, nonzeros));
+        of_planes.channels = of_group.div_ceil(QUAD);
+        let mut candidates = of_planes.candidates(self.target.vectors);
+        candidates.retain(|candidate| candidate.algorithm == Algorithm::SpmmUnrolled);
+        if !reading.is_whole() {
+            let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
+            let split = conversion(window.images * inputs.div_ceil(QUAD) * elements);
+            candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        }
+        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense.max(choose::reading(bytes)) });
+        let candidates = self.admitted(product.node, true, candidates);
+        let planes = PlanesRead { node: product.node, x: product.x, window };
+        Some(Convolution { planes, weights: weights.value, nonzeros: weights.nonzeros, quads: nonzeros, candidates })
+    }
+
+    /// A convolution of codes as a sparse product.
+    pub(super) fn sparse_convolution_of_codes(
+        &mut self,
+        end: NodeId,
+        product: &Product,
+        grid: Grid,
+        algorithm: Algorithm,
+    ) -> Option<()> {
+        let Op::Conv(conv) = self.graph.op(product.node) else { return None };
+        (algorithm == Algorithm::SpmmUnrolled).then_some(())?;
+        let window = self.conv_window(product.node, conv)?;
+        let reading = window.reading();
+        let out = window.output();
+        let pitch = self.pitch([out[2], out[3]]);
+        if reading.is_whole() && self.pitch(reading.extents) != pitch {
+            return None;
+        }
+        let (x, image) = if reading.is_whole() {
+            let place = self.codes_in_planes(end, product.x, reading.border)?;
+            (place.arg(), place.image)
+        } else {
+            let (buffer, image) = self.code_phases(end, product.x, &reading, pitch)?;
+            (Arg::Buffer(buffer, image.start()), image)
+        };
+        let other = match &product.sum {
+            Some(sum) => Some(self.codes_in_planes(end, sum.other, [0; 4])?),
+            None => None,
+        };
+        let offsets = offsets(&reading, &image, window.channels[0].div_ceil(QUAD))?;
+        let rows = out[1].next_multiple_of(QUAD);
+        let mut planes = Planes::new([out[0], rows, out[2], out[3]]);
+        let Requantization { factors, mut steps, bias } = product.requantization(grid);
+        // The least code is that of 0.
+        steps.pop_if(|step| grid.zero == 0 && *step == (Function::Relu, Other::None));
+        planes.codes = Some(Codes { zero: grid.zero, large: largest(&steps, &factors) >= LARGE });
+        planes.steps = steps;
+        planes.operands.push(Operand::Channel);
+        let mut channels = vec![factors];
+        if let Some(bias) = bias {
+            planes.operands.push(Operand::Channel);
+            channels.push(bias);
+        }
+        planes.operands.extend(other.iter().map(|other| Operand::Plane(other.image.walk())));
+        (Unrolled::group(&planes, self.target.vectors) + planes.temporaries() <= self.target.vectors.registers())
+            .then_some(())?;
+        let place = self.place_planes(end, end.into(), (grid, [0; 4]), false)?;
+        let y: Planar = place.image;
+        (planes.x, planes.y) = (image.steps()[0], y.walk());
+        (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
+        let matrix = quads(product, conv.group, &window);
+        let unrolled = self.unrolled(planes, Arc::new(Pattern::new(&matrix, offsets)));
+        let masked = unrolled.planes.masked;
+        let packing = unrolled.clone();
+        let begin = product.begin.clone();
+        let how = format!("unrolled {end:?} {}", unrolled.group);
+        let w = self.packed_quantized(product, how, move || {
+            let number = |numbers: &[f32], row: usize| numbers.get(row).copied().unwrap_or(0.0);
+            let begin = |row: usize| f32::from_bits(begin.get(row).copied().unwrap_or(0).cast_unsigned());
+            Some(packing.pack(&matrix, begin, |operand, row| number(&channels[operand], row)))
+        });
+        let mut args = vec![x, w, place.arg()];
+        if masked {
+            args.push(Arg::Constant(self.pack(&y.mask()), 0));
+        }
+        args.extend(other.iter().map(super::PlanesPlace::arg));
+        self.kernel(end, Work::Unrolled(unrolled), args);
+        Some(())
+    }
+}
+
+/// Numbers from which on one might be no integer of 32 bits.
+const LARGE: f32 = 2.0e9;
+
+/// What no result of these steps exceeds, or infinity.
+fn largest(steps: &[(Function, Other)], factors: &[f32]) -> f32 {
+    let mut most = 2.0f32.powi(31);
+    for (function, other) in steps {
+        most = match (*function, *other) {
+            (Function::Mul, Other::Vector(0)) => most * factors.iter().fold(0.0, |most: f32, f| most.max(f.abs())),
+            (Function::Relu, _) => most,
+            (Function::Round, _) => most + 1.0,
+            (Function::Clip(low, high), _) => most.min(low.abs().max(high.abs())),
+            (Function::Scale(factor, offset), _) => most * factor.abs() + offset.abs(),
+            (Function::AddScaled(factor), Other::Codes(_)) => most + 255.0 * factor.abs(),
+            _ => f32::INFINITY,
+        };
+    }
+    most
+}
+
+/// The cheapest candidate that works in planes.
+fn sparse_candidate(candidates: &[Candidate]) -> Option<Candidate> {
+    choose::cheapest(candidates.iter().filter(|candidate| candidate.algorithm != Algorithm::Dense))
+}
+
+/// Weights in quads of channels: quad by quad of the channels of all groups, the elements of the window. Rows are whole
+/// quads.
+fn quads(product: &Product, group: usize, window: &Window) -> Matrix {
+    let [inputs, outputs] = window.channels;
+    let taps = window.taps();
+    let (own, per_group) = (inputs / group, outputs / group);
+    let codes = product.weights.codes().unwrap_or_default();
+    let depth = own.div_ceil(QUAD) * taps;
+    Matrix::of_quads(outputs.next_multiple_of(QUAD), |row| {
+        let first = if row < outputs { row / per_group * depth } else { 0 };
+        let weights = codes.get(row * own * taps..(row + 1) * own * taps).unwrap_or_default();
+        let quad = move |k: usize| {
+            let (channel, tap) = (k / taps * QUAD, k % taps);
+            std::array::from_fn(|i| weights.get((channel + i) * taps + tap).copied().unwrap_or(0))
+        };
+        (first, (0..if weights.is_empty() { 0 } else { depth }).map(quad))
+    })
+}
