@@ -17,6 +17,7 @@ use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::pool_grad::PoolGrad;
 use crate::tile::recode::{Format, Recode};
 use crate::tile::recurrent::Recurrent;
+use crate::tile::regroup::Regroup;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
 use crate::tile::sign_bits::SignBits;
@@ -66,6 +67,8 @@ works! {
     Recode,
     /// Images of few channels made codes.
     Pixels,
+    /// Quads of codes moved between blocks and planes.
+    Regroup,
     /// A sparse convolution over planes.
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
@@ -140,6 +143,7 @@ impl Work {
             Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns,
             Work::Recode(r) => r.images * r.blocks * LANES * r.rows * r.columns * (r.steps.len() + 1),
             Work::Pixels(p) => p.images * p.channels * p.rows * p.columns * 4,
+            Work::Regroup(r) => r.elements(),
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
@@ -202,6 +206,7 @@ impl Work {
             }
             Work::Recode(r) => format!("{}×{}×{}", r.images * r.blocks * LANES, r.rows, r.columns),
             Work::Pixels(p) => format!("{}×{}×{}", p.images * p.channels, p.rows, p.columns),
+            Work::Regroup(r) => format!("{}×{}×{}", r.images * r.quads, r.rows, r.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
             Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
@@ -266,6 +271,7 @@ impl fmt::Display for Work {
                 _ => "i8_requantize",
             }),
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
+            Work::Regroup(r) => f.write_str(if r.to_planes { "i8_to_planes" } else { "i8_to_blocks" }),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => {
                 let word = if u.planes.codes.is_some() { "i8" } else { "f32" };

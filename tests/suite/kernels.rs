@@ -8,6 +8,7 @@ mod movement;
 mod recurrent;
 mod resize;
 mod sparse;
+mod sparse_codes;
 mod steps;
 mod transposed;
 

@@ -12,8 +12,10 @@ use crate::choice::{Algorithm, Candidate, Choice, Measured, Modelled, Reason, Se
 #[derive(Default)]
 pub(super) struct Choices {
     made: Vec<(NodeId, Choice)>,
-    /// Convolutions as chosen and in blocks, conversions included.
-    pub(super) convolutions: Modelled,
+    /// Layers whose choice is one of layouts as chosen and in blocks, conversions included.
+    pub(super) layouts: Modelled,
+    /// Those of them that are matrix products, or may be.
+    pub(super) in_layouts: HashSet<NodeId>,
     /// Layers that could not be planned as chosen.
     unfit: HashSet<NodeId>,
 }
@@ -30,7 +32,7 @@ impl Choices {
 
     /// The choices in the order of the graph, and cycles of all.
     pub(super) fn finish(mut self, graph: &Graph) -> (Vec<Choice>, Modelled) {
-        let mut modelled = self.convolutions;
+        let mut modelled = self.layouts;
         let order = graph.topo_order();
         let place = |node: &NodeId| order.iter().position(|other| other == node);
         self.made.sort_by_cached_key(|(node, _)| place(node));
@@ -40,6 +42,9 @@ impl Choices {
             }
             // Convolutions that are matrix products are no choice of layouts.
             let is_product = choice.cycles(Algorithm::Spmv).is_some();
+            if self.in_layouts.contains(node) {
+                continue;
+            }
             if is_product || !matches!(graph.op(*node), Op::Conv(_)) {
                 let dense = choice.cycles(Algorithm::Dense).unwrap_or(0.0);
                 modelled.chosen += choice.cycles(choice.chosen).unwrap_or(dense);

@@ -97,7 +97,7 @@ impl Planner<'_> {
         let candidates: Vec<Vec<Candidate>> =
             convolutions.iter().map(|convolution| self.conv_candidates(convolution, planes)).collect();
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
-        self.choices.convolutions = modelled;
+        self.choices.layouts = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
             if chosen != Algorithm::Dense {
                 self.sparse.insert(convolution.planes.node, chosen);

@@ -255,7 +255,7 @@ impl Planner<'_> {
     fn product_of_codes(&mut self, end: NodeId, product: &Product, grid: Grid) -> Option<()> {
         let graph = self.graph;
         if let Some(&algorithm) = self.sparse.get(&product.node) {
-            let planned = self.sparse_convolution_of_codes(end, product, grid, algorithm).is_some();
+            let planned = self.sparse_product_of_codes(end, product, grid, algorithm).is_some();
             self.choices.planned(product.node, planned);
             if planned {
                 return Some(());

@@ -1,15 +1,17 @@
 //! Codes in planes of quads of channels, for products whose lanes are pixels, and what brings codes from blocks of
 //! channels to planes and back.
 
-use optc_ir::{NodeId, ValueId};
+use optc_ir::{Graph, NodeId, ValueId};
 
 use super::find::{Grid, images};
 use super::{CodePlace, Planner};
-use crate::layout::{CodeImage, Planar};
+use crate::layout::Planar;
 use crate::plan::Arg;
 use crate::planner::planar::{Reading, Source};
+use crate::tile::copy::Copy;
+use crate::tile::regroup::Regroup;
 use crate::tile::spmm::QUAD;
-use crate::tile::{LANES, copy, signed};
+use crate::tile::{LANES, signed};
 
 /// A value that is kept as codes in planes.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ pub(in crate::planner) struct PlanesPlace {
     pub(super) buffer: usize,
     /// Elements are quads: the codes of four channels of a pixel.
     pub(super) image: Planar,
+    /// The border of zero points that windows can reach into.
+    border: [usize; 4],
     pub(super) grid: Grid,
 }
 
@@ -31,9 +35,15 @@ fn around(grid: Grid) -> f32 {
     f32::from_le_bytes([grid.zero; QUAD])
 }
 
-/// A shape in quads of channels.
-fn in_quads([images, channels, rows, columns]: [usize; 4]) -> [usize; 4] {
-    [images, channels.div_ceil(QUAD), rows, columns]
+/// The shape of a value in planes, in quads of channels. Rows of a matrix are the pixels of one image.
+pub(super) fn shape_in_planes(graph: &Graph, value: ValueId) -> Option<[usize; 4]> {
+    let [images, channels, rows, columns] = images(graph, value)?;
+    let quads = channels.div_ceil(QUAD);
+    Some(if is_matrix(graph, value) { [1, quads, 1, images] } else { [images, quads, rows, columns] })
+}
+
+fn is_matrix(graph: &Graph, value: ValueId) -> bool {
+    graph.ty(value).as_tensor().is_some_and(|ty| ty.shape.len() < 4)
 }
 
 impl Planner<'_> {
@@ -44,25 +54,25 @@ impl Planner<'_> {
         }
         let planes = *self.code_planes.get(&value)?;
         let place = self.place_value(node, value, (planes.grid, LANES))?;
-        self.move_quads(node, (place.arg(), &place.image), (planes.arg(), &planes.image), false);
+        self.move_quads(node, value, (&place, &planes), false);
         Some(place)
     }
 
     /// A value of codes in planes, with at least this border.
     pub(super) fn codes_in_planes(&mut self, node: NodeId, value: ValueId, border: [usize; 4]) -> Option<PlanesPlace> {
         if let Some(place) = self.code_planes.get(&value)
-            && place.image.has_border(border)
+            && place.border.iter().zip(&border).all(|(has, needs)| has >= needs)
         {
             return Some(*place);
         }
         let blocks = *self.codes.get(&value)?;
         let place = self.place_planes(node, value, (blocks.grid, border), true)?;
-        self.move_quads(node, (blocks.arg(), &blocks.image), (place.arg(), &place.image), true);
+        self.move_quads(node, value, (&blocks, &place), true);
         Some(place)
     }
 
-    /// A place in planes, with the border its readers need; whatever is not written by what fills it up is cleared:
-    /// all but the pixels, or not what lies `between_pixels`.
+    /// A place in planes, with the border its readers need, cleared wherever what fills it up writes nothing: that may
+    /// write the pixels alone, or what lies `between_pixels` too.
     pub(super) fn place_planes(
         &mut self,
         node: NodeId,
@@ -70,12 +80,18 @@ impl Planner<'_> {
         (grid, mut border): (Grid, [usize; 4]),
         between_pixels: bool,
     ) -> Option<PlanesPlace> {
-        let shape = in_quads(images(self.graph, value)?);
+        let shape = shape_in_planes(self.graph, value)?;
         let readers = self.planar_borders.get(&value).copied().unwrap_or_default();
         border.iter_mut().zip(readers).for_each(|(has, needs)| *has = needs.max(*has));
-        let image = Planar::new(shape, self.pitch([shape[2], shape[3]]), border);
-        let buffer = self.cleared(node, &image, between_pixels, around(grid));
-        let place = PlanesPlace { buffer, image, grid };
+        let mut image = Planar::new(shape, self.pitch([shape[2], shape[3]]), border);
+        let buffer = if border == [0; 4] {
+            // An odd number of vectors lies between two planes, so that they do not share few sets of a cache.
+            image.lead = if image.vectors().is_multiple_of(2) { LANES } else { 0 };
+            self.buffer(image.bytes())
+        } else {
+            self.cleared(node, &image, between_pixels, around(grid))
+        };
+        let place = PlanesPlace { buffer, image, border, grid };
         self.code_planes.insert(value, place);
         Some(place)
     }
@@ -101,40 +117,28 @@ impl Planner<'_> {
                 (place.arg(), place.grid, [image, plane, row, 4])
             }
         };
-        let shape = in_quads(images(self.graph, value)?);
+        let shape = shape_in_planes(self.graph, value)?;
         self.phases(node, (Source::Elements(arg, steps), shape), reading, (pitch, around(grid)))
     }
 
-    /// Moves quads from blocks to planes, or back.
-    fn move_quads(
-        &mut self,
-        node: NodeId,
-        (blocks, of_blocks): (Arg, &CodeImage),
-        (planes, of_planes): (Arg, &Planar),
-        to_planes: bool,
-    ) {
-        let [images, quads, rows, columns] = of_planes.shape;
-        let (steps, [image, plane, row]) = (of_blocks.strides(), of_planes.steps());
-        let per_block = of_blocks.pixel / QUAD;
-        let whole = quads / per_block;
-        // Whole blocks, then what there is of the last.
-        for (first, count, quads) in [(0, whole, per_block), (whole, 1, quads % per_block)] {
-            if count * quads == 0 {
-                continue;
-            }
-            let at = |arg: Arg, bytes: i64| {
-                let bytes = usize::try_from(bytes * signed(first)).expect("blocks lie one after the other");
-                match arg {
-                    Arg::Buffer(buffer, at) => Arg::Buffer(buffer, at + bytes),
-                    Arg::Constant(constant, at) => Arg::Constant(constant, at + bytes),
-                }
-            };
-            let in_block = [steps.image, steps.block, signed(QUAD), steps.row, steps.column];
-            let in_planes = [image, plane * signed(per_block), plane, row, signed(QUAD)];
-            let ends = [(at(blocks, steps.block), in_block), (at(planes, in_planes[1]), in_planes)];
-            let [(from, walk), (to, to_walk)] = if to_planes { ends } else { [ends[1], ends[0]] };
-            let copy = copy::Copy::new(&[images, count, quads, rows, columns], &walk, &to_walk);
-            self.kernel(node, copy, vec![from, to]);
+    /// Moves the quads of a value from blocks to planes, or back.
+    fn move_quads(&mut self, node: NodeId, value: ValueId, (blocks, planes): (&CodePlace, &PlanesPlace), forth: bool) {
+        let [images, quads, rows, columns] = planes.image.shape;
+        let mut steps = blocks.image.strides();
+        if is_matrix(self.graph, value) {
+            (steps.image, steps.column) = (0, steps.image);
         }
+        let of_planes = planes.image.steps();
+        let (from, to) = if forth { (blocks.arg(), planes.arg()) } else { (planes.arg(), blocks.arg()) };
+        if steps.column == signed(LANES) {
+            let (blocks, planes) = (steps, of_planes);
+            let regroup = Regroup { images, quads, rows, columns, blocks, planes, to_planes: forth };
+            return self.kernel(node, regroup, vec![from, to]);
+        }
+        // Rows of a matrix, whose quads lie one after the other, or narrow pixels, which have one.
+        let in_blocks = [steps.image, signed(QUAD), steps.row, steps.column];
+        let in_planes = [of_planes[0], of_planes[1], of_planes[2], signed(QUAD)];
+        let (walk, to_walk) = if forth { (in_blocks, in_planes) } else { (in_planes, in_blocks) };
+        self.kernel(node, Copy::new(&[images, quads, rows, columns], &walk, &to_walk), vec![from, to]);
     }
 }

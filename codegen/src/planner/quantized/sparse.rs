@@ -1,12 +1,14 @@
-//! Convolutions of codes whose weights are mostly zero: products of sparse matrices of quads of weights and planes.
+//! Layers of codes whose weights are mostly zero: products of sparse matrices of quads of weights and planes, lanes being
+//! pixels or rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use optc_ir::op::window::WindowAxis;
 use optc_ir::{NodeId, Op, ValueId};
 
 use super::find::{Body, Grid, Layer};
-use super::images;
+use super::planes::shape_in_planes;
 use super::product::{Product, Requantization};
 use crate::choice::{Algorithm, Candidate};
 use crate::layout::Planar;
@@ -22,8 +24,8 @@ use crate::tile::spmm::{Codes, Matrix, Operand, Planes, QUAD};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::work::Work;
 
-/// A convolution of codes that may be computed as a sparse product.
-struct Convolution {
+/// A layer of codes that may be computed as a sparse product.
+struct Sparse {
     planes: PlanesRead,
     weights: ValueId,
     /// Weights, and quads of them, that are not zero.
@@ -33,29 +35,30 @@ struct Convolution {
 }
 
 impl Planner<'_> {
-    /// Chooses the convolutions of codes that are computed as sparse products.
+    /// Chooses the layers of codes that are computed as sparse products.
     pub(in crate::planner) fn find_sparse_codes(&mut self) -> Vec<PlanesRead> {
         let order = self.graph.topo_order();
         let of_codes = order.into_iter().filter_map(|end| Some((end, self.layers.get(&end)?)));
-        let ends: Vec<(NodeId, Option<Convolution>)> =
+        let ends: Vec<(NodeId, Option<Sparse>)> =
             of_codes.map(|(end, layer)| (end, self.sparse_candidates(layer))).collect();
-        if ends.iter().all(|(_, convolution)| convolution.is_none()) {
+        if ends.iter().all(|(_, sparse)| sparse.is_none()) {
             return Vec::new();
         }
-        let quads: usize = ends.iter().filter_map(|(_, convolution)| Some(convolution.as_ref()?.quads)).sum();
+        let quads: usize = ends.iter().filter_map(|(_, sparse)| Some(sparse.as_ref()?.quads)).sum();
         self.sparse_weights += quads;
         let layouts = self.code_layouts(&ends);
-        self.choices.convolutions.chosen += layouts.cycles;
-        self.choices.convolutions.dense += layouts.in_blocks;
+        self.choices.layouts.chosen += layouts.cycles;
+        self.choices.layouts.dense += layouts.in_blocks;
         let mut read = Vec::new();
-        for ((_, convolution), planes) in ends.into_iter().zip(layouts.planes) {
-            let Some(Convolution { planes: of, weights, nonzeros, candidates, .. }) = convolution else { continue };
+        for ((_, sparse), planes) in ends.into_iter().zip(layouts.planes) {
+            let Some(Sparse { planes: of, weights, nonzeros, candidates, .. }) = sparse else { continue };
             let chosen = sparse_candidate(&candidates).filter(|_| planes);
             let chosen = chosen.map_or(Algorithm::Dense, |candidate| candidate.algorithm);
             if chosen != Algorithm::Dense {
                 self.sparse.insert(of.node, chosen);
             }
             if let Some(weights) = self.graph.constant(weights) {
+                self.choices.in_layouts.insert(of.node);
                 self.choose(of.node, (weights, nonzeros), candidates, chosen);
             }
             read.push(of);
@@ -64,11 +67,11 @@ impl Planner<'_> {
     }
 
     /// Which layers of codes are computed in planes.
-    fn code_layouts(&self, ends: &[(NodeId, Option<Convolution>)]) -> choose::Layouts {
+    fn code_layouts(&self, ends: &[(NodeId, Option<Sparse>)]) -> choose::Layouts {
         let graph = self.graph;
         let index: HashMap<NodeId, usize> = ends.iter().enumerate().map(|(i, (end, _))| (*end, i)).collect();
-        let layer = |(_, convolution): &(NodeId, Option<Convolution>)| {
-            let Some(Convolution { candidates, .. }) = convolution else { return choose::Layer::IN_BLOCKS };
+        let layer = |(_, sparse): &(NodeId, Option<Sparse>)| {
+            let Some(Sparse { candidates, .. }) = sparse else { return choose::Layer::IN_BLOCKS };
             let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
             choose::Layer {
                 blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
@@ -78,46 +81,55 @@ impl Planner<'_> {
         let mut layers: Vec<choose::Layer> = ends.iter().map(layer).collect();
         let outside = layers.len();
         layers.push(choose::Layer::IN_BLOCKS);
-        let value = |(producer, (end, _)): (usize, &(NodeId, Option<Convolution>))| {
-            let shape = images(graph, (*end).into())?;
+        let value = |(producer, (end, _)): (usize, &(NodeId, Option<Sparse>))| {
+            let [images, quads, rows, columns] = shape_in_planes(graph, (*end).into())?;
             let mut readers = Vec::new();
             let decoded = graph.uses((*end).into()).into_iter().flat_map(|(user, _)| graph.uses(user.into()));
             for (user, slot) in decoded {
                 let reader = self.absorbed.get(&user).unwrap_or(&user);
                 let layer = index.get(reader).copied().unwrap_or(outside);
-                let split =
-                    ends.get(layer).and_then(|(_, convolution)| convolution.as_ref()).is_some_and(|convolution| {
-                        let PlanesRead { node, window, .. } = &convolution.planes;
-                        user == *node && slot == 0 && !window.reading().is_whole()
-                    });
+                let split = ends.get(layer).and_then(|(_, sparse)| sparse.as_ref()).is_some_and(|sparse| {
+                    let PlanesRead { node, window, .. } = &sparse.planes;
+                    user == *node && slot == 0 && !window.reading().is_whole()
+                });
                 readers.push(Reader { layer, split });
             }
             // Narrow pixels are a plane.
             let narrow = matches!(self.layers[end].body, Body::Quantize(_, true));
-            let quads = shape[1].div_ceil(QUAD) * shape[0] * shape[2] * shape[3];
-            Some(Value { producer, readers, cycles: if narrow { 0.0 } else { conversion(quads) } })
+            let elements = images * quads * rows * columns;
+            Some(Value { producer, readers, cycles: if narrow { 0.0 } else { conversion(elements) } })
         };
         let values: Vec<Value> = ends.iter().enumerate().filter_map(value).collect();
         choose::choose(&layers, &values)
     }
 
-    /// What can compute a layer of codes, if it is a convolution of mostly zeros.
-    fn sparse_candidates(&self, layer: &Layer) -> Option<Convolution> {
+    /// The groups and the window of a convolution, or of a matrix product as one of single pixels.
+    fn product_window(&self, product: &Product) -> Option<(usize, Window)> {
+        if let Op::Conv(conv) = self.graph.op(product.node) {
+            return Some((conv.group, self.conv_window(product.node, conv)?));
+        }
+        let [_, _, _, rows] = shape_in_planes(self.graph, product.x)?;
+        let axis = |n| WindowAxis { input: n, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, out: n };
+        let channels = [product.weights.depth, product.weights.outputs];
+        Some((1, Window { images: 1, channels, axes: [axis(1), axis(rows)] }))
+    }
+
+    /// What can compute a layer of codes, if it is a product with mostly zeros.
+    fn sparse_candidates(&self, layer: &Layer) -> Option<Sparse> {
         let Body::Product(product) = &layer.body else { return None };
-        let Op::Conv(conv) = self.graph.op(product.node) else { return None };
         let weights = &product.weights;
         is_sparse(weights.nonzeros, weights.outputs * weights.depth).then_some(())?;
-        let window = self.conv_window(product.node, conv)?;
+        let (group, window) = self.product_window(product)?;
         let [inputs, outputs] = window.channels;
         // Quads of channels belong to one group.
-        (conv.group == 1 || (inputs / conv.group).is_multiple_of(QUAD)).then_some(())?;
-        let quads = quads(product, conv.group, &window);
+        (group == 1 || (inputs / group).is_multiple_of(QUAD)).then_some(())?;
+        let quads = quads(product, group, &window);
         let nonzeros = (0..quads.rows()).map(|row| quads.row(row).len()).sum();
         let reading = window.reading();
         let pixels = window.images * window.axes[0].out * window.axes[1].out;
-        let of_group = inputs / conv.group;
-        let groups =
-            if of_group.is_multiple_of(LANES) && (outputs / conv.group).is_multiple_of(LANES) { conv.group } else { 1 };
+        let of_group = inputs / group;
+        let aligned = of_group.is_multiple_of(LANES) && (outputs / group).is_multiple_of(LANES);
+        let groups = if aligned { group } else { 1 };
         let depth = window.taps() * (inputs / groups).div_ceil(QUAD);
         let dense = (pixels * depth * outputs.div_ceil(LANES)) as f64 * choose::DENSE;
         let bytes = window.taps() * inputs / groups * outputs;
@@ -133,20 +145,19 @@ impl Planner<'_> {
         candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense.max(choose::reading(bytes)) });
         let candidates = self.admitted(product.node, true, candidates);
         let planes = PlanesRead { node: product.node, x: product.x, window };
-        Some(Convolution { planes, weights: weights.value, nonzeros: weights.nonzeros, quads: nonzeros, candidates })
+        Some(Sparse { planes, weights: weights.value, nonzeros: weights.nonzeros, quads: nonzeros, candidates })
     }
 
-    /// A convolution of codes as a sparse product.
-    pub(super) fn sparse_convolution_of_codes(
+    /// A convolution or matrix product of codes as a sparse product.
+    pub(super) fn sparse_product_of_codes(
         &mut self,
         end: NodeId,
         product: &Product,
         grid: Grid,
         algorithm: Algorithm,
     ) -> Option<()> {
-        let Op::Conv(conv) = self.graph.op(product.node) else { return None };
         (algorithm == Algorithm::SpmmUnrolled).then_some(())?;
-        let window = self.conv_window(product.node, conv)?;
+        let (group, window) = self.product_window(product)?;
         let reading = window.reading();
         let out = window.output();
         let pitch = self.pitch([out[2], out[3]]);
@@ -184,8 +195,10 @@ impl Planner<'_> {
         let place = self.place_planes(end, end.into(), (grid, [0; 4]), false)?;
         let y: Planar = place.image;
         (planes.x, planes.y) = (image.steps()[0], y.walk());
-        (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
-        let matrix = quads(product, conv.group, &window);
+        // What lies between pixels is nobody's where no window reaches into a border.
+        let bordered = self.planar_borders.get(&end.into()).is_some_and(|border| *border != [0; 4]);
+        (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps() && bordered);
+        let matrix = quads(product, group, &window);
         let unrolled = self.unrolled(planes, Arc::new(Pattern::new(&matrix, offsets)));
         let masked = unrolled.planes.masked;
         let packing = unrolled.clone();
