@@ -238,6 +238,11 @@ impl Work {
     }
 }
 
+/// What planes hold.
+fn element(planes: &Planes) -> &'static str {
+    if planes.codes.is_some() { "i8" } else { "f32" }
+}
+
 /// Points, rows, and weights that are not zero.
 fn sparse(planes: &Planes, nonzeros: usize) -> String {
     format!("{}×{}, {nonzeros} weights", planes.images * planes.pixels, planes.rows)
@@ -272,10 +277,9 @@ impl fmt::Display for Work {
             }),
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
             Work::Regroup(r) => f.write_str(if r.to_planes { "i8_to_planes" } else { "i8_to_blocks" }),
-            Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
+            Work::Spmm(s) => write!(f, "{}_spmm_{}", element(&s.planes), s.chunk * LANES),
             Work::Unrolled(u) => {
-                let word = if u.planes.codes.is_some() { "i8" } else { "f32" };
-                write!(f, "{word}_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows))
+                write!(f, "{}_spmm_jit_{}x{LANES}", element(&u.planes), u.group.min(u.planes.rows))
             }
             Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {

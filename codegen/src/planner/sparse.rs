@@ -348,8 +348,6 @@ impl Planner<'_> {
         constants: Constants,
     ) -> Option<(Work, Arg)> {
         let Constants { weights: w, matrix, offsets, bias, channels } = constants;
-        let vectors = self.target.vectors;
-        let shares = self.shares();
         if algorithm == Algorithm::SpmmUnrolled {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
             let unrolled = self.unrolled(planes, pattern);
@@ -360,16 +358,7 @@ impl Planner<'_> {
             })?;
             return Some((unrolled.into(), packed));
         }
-        let chunk = Spmm::chunk(&planes, vectors);
-        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
-        let spmm = Spmm {
-            nonzeros,
-            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
-            segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
-            chunk,
-            ways: Spmm::ways(planes.vectors),
-            planes,
-        };
+        let spmm = self.rolled(planes, nonzeros, &offsets)?;
         // Whatever depends on the extents of the input: plans for several share what they pack alike.
         let how = format!("spmm {:?} {} {} {:?} {offsets:?}", chain.end, spmm.segments, spmm.ways, spmm.planes);
         let packing = spmm.clone();
@@ -382,6 +371,20 @@ impl Planner<'_> {
     /// Parts that the work of a kernel is to have.
     fn shares(&self) -> usize {
         if self.target.threads > 1 { self.target.threads * SHARES } else { 1 }
+    }
+
+    /// A product driven by data.
+    pub(super) fn rolled(&self, planes: Planes, nonzeros: usize, offsets: &[i32]) -> Option<Spmm> {
+        let chunk = Spmm::chunk(&planes, self.target.vectors);
+        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
+        Some(Spmm {
+            nonzeros,
+            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
+            segments: self.shares().div_ceil(planes.images * tiles).min(planes.rows / planes.rows_together()),
+            chunk,
+            ways: if planes.codes.is_some() { 1 } else { Spmm::ways(planes.vectors) },
+            planes,
+        })
     }
 
     /// A product whose pattern goes into the code.

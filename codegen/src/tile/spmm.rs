@@ -16,6 +16,7 @@
 
 mod codes;
 mod matrix;
+mod rolled_codes;
 
 use optc_ir::ExecError;
 
@@ -38,7 +39,7 @@ pub(crate) const MASK: P = P(3);
 const FOURTH: usize = 3;
 
 /// Most vectors of positions that a tile should have: more of x would not stay in the nearest cache.
-const MAX_CHUNK: usize = 8;
+pub(crate) const MAX_CHUNK: usize = 8;
 
 /// Vectors of positions from which on a row has one sum for each.
 const FEW: usize = 4;
@@ -229,6 +230,9 @@ pub(crate) enum Beside {
 impl Spmm {
     /// Vectors of positions that a tile can have.
     pub(crate) fn chunk(planes: &Planes, vectors: Vectors) -> usize {
+        if planes.codes.is_some() {
+            return rolled_codes::chunk(planes, vectors);
+        }
         let room = vectors.registers().saturating_sub(planes.temporaries().max(1));
         if planes.vectors < FEW { planes.vectors } else { room.min(vectors.accumulators()).clamp(1, MAX_CHUNK) }
     }
@@ -247,13 +251,18 @@ impl Spmm {
         self.planes.images * self.nonzeros * self.planes.pixels
     }
 
+    /// Words of the rows that are stored together, but for their entries.
     fn row_words(&self) -> usize {
+        if self.planes.codes.is_some() {
+            return self.words_of_four();
+        }
         ROW_WORDS + self.planes.operands.len() + usize::from(self.ways > 1)
     }
 
     /// Words of the stream: where each segment begins, then the number of its rows and the rows.
     fn words(&self) -> usize {
-        2 * self.segments + self.planes.rows * self.row_words() + self.nonzeros * ENTRY_WORDS
+        let rows = self.planes.rows / self.planes.rows_together();
+        2 * self.segments + rows * self.row_words() + self.nonzeros * ENTRY_WORDS
     }
 
     /// Lays the stream out. `offsets` says for every k how many bytes from a position its x stands; `bias` is that
@@ -268,7 +277,9 @@ impl Spmm {
         bias: impl Fn(usize) -> f32,
         channel: impl Fn(usize, usize) -> f32,
     ) -> Result<Memory, ExecError> {
-        let counts: Vec<usize> = (0..matrix.rows()).map(|r| matrix.row(r).len()).collect();
+        let together = self.planes.rows_together();
+        let weights = |first: usize| (first..first + together).map(|r| matrix.row(r).len()).sum();
+        let counts: Vec<usize> = (0..matrix.rows()).step_by(together).map(weights).collect();
         let integer = |n: i64| f32::from_bits(i32::try_from(n).expect("a stream is below 2 GiB").cast_unsigned());
         // Behind the stream is room for what a program may think it reads, wherever its segment begins.
         Memory::written(self.words() + self.segments, |stream| {
@@ -282,6 +293,10 @@ impl Spmm {
                 // A processor foresees the end of a loop that ends as the last one did.
                 rows.sort_by_key(|&r| std::cmp::Reverse(counts[r]));
                 for r in rows {
+                    if together > 1 {
+                        self.pack_four(stream, (matrix, offsets), r * together, &bias, &channel);
+                        continue;
+                    }
                     let whole = counts[r] / self.ways;
                     stream.push(integer(signed(whole)));
                     stream.push(bias(r));
@@ -349,6 +364,9 @@ impl Spmm {
     /// The rows of a segment, for so many vectors of positions.
     fn program(&self, vectors: Vectors, length: usize) -> Program {
         let planes = &self.planes;
+        if planes.codes.is_some() {
+            return self.program_of_codes(vectors, length);
+        }
         let [x, y, first, second] = [0, 1, 2, 3].map(|i| P::of(FIRST_LOCAL + i));
         let mut w = Writer::new(planes.pointers(), vectors.registers());
         let bytes = signed((length - 1) * VECTOR_BYTES + planes.lanes * 4);

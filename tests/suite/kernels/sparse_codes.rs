@@ -8,8 +8,10 @@ use rand::Rng;
 use super::Net;
 use super::codes::{signed, unsigned};
 
-/// The form whose pattern is in the code, wherever it can be had.
-const IN_CODE: Selection = Selection::Always(Algorithm::SpmmUnrolled);
+/// The forms of a sparse product, wherever they can be had, and what their kernels are called: with the pattern in the
+/// code, and driven by data.
+const FORMS: [(Selection, &str); 2] =
+    [(Selection::Always(Algorithm::SpmmUnrolled), "i8_spmm_jit"), (Selection::Always(Algorithm::Spmm), "i8_spmm_")];
 
 impl Net {
     /// Weights of codes of which one in ten is not zero, none of the first output, along the first axis or the last.
@@ -35,43 +37,61 @@ fn conv(pads: [usize; 4], strides: [usize; 2], dilations: [usize; 2], group: usi
     Conv { pads: pads.to_vec(), strides: strides.to_vec(), dilations: dilations.to_vec(), group, ..Conv::default() }
 }
 
+/// A convolution by itself, by all forms that have a kernel for so few positions.
+fn check((case, conv, x, weights): (usize, Conv, [usize; 4], [usize; 4]), few: bool, kernel: Option<&str>) {
+    for (selection, own) in &FORMS[usize::from(few)..] {
+        let mut conv = conv.clone();
+        conv.act = [Act::None, Act::Relu, Act::Clip { lo: 0.0, hi: 6.0 }, Act::HardSwish][case % 4];
+        let mut net = Net::new("codes", 5);
+        let grid = if case.is_multiple_of(2) { unsigned(0.016, 120) } else { signed(0.016, -5) };
+        let from = net.quantized_input(&x, grid);
+        let what = format!("{x:?}, {weights:?}, {conv:?}");
+        let act = conv.act;
+        let of_codes = net.sparse_weights_of_codes(&weights, 0);
+        let y = if case.is_multiple_of(3) {
+            net.add(conv, &[from, of_codes])
+        } else {
+            let bias = net.dense(&weights[..1]);
+            net.add(conv, &[from, of_codes, bias])
+        };
+        let grid = if act == Act::Relu { unsigned(0.02, 0) } else { unsigned(0.02, 100) };
+        let y = net.codes(y, grid);
+        net.check_selected(&what, y, grid, (kernel.unwrap_or(own), selection));
+    }
+}
+
 #[test]
 fn convolutions_of_sparse_codes() {
     let plain = [1, 1];
     let one = conv([0; 4], plain, plain, 1);
-    let cases: [(Conv, [usize; 4], [usize; 4], &str); 12] = [
-        (one.clone(), [1, 1, 7, 13], [1, 1, 1, 1], "i8_spmm_jit"),
-        (one.clone(), [2, 37, 8, 8], [61, 37, 1, 1], "i8_spmm_jit"),
-        (one, [3, 64, 13, 11], [28, 64, 1, 1], "i8_spmm_jit"),
-        (conv([1; 4], plain, plain, 1), [1, 18, 8, 9], [30, 18, 3, 3], "i8_spmm_jit"),
-        (conv([1, 0, 2, 3], plain, plain, 1), [2, 32, 9, 9], [29, 32, 3, 4], "i8_spmm_jit"),
-        (conv([2; 4], plain, [2, 2], 1), [1, 32, 14, 14], [64, 32, 3, 3], "i8_spmm_jit"),
-        (conv([1; 4], [2, 2], plain, 1), [1, 33, 27, 28], [96, 33, 3, 3], "i8_spmm_jit"),
-        (conv([0; 4], [2, 2], plain, 1), [2, 64, 16, 17], [50, 64, 1, 1], "i8_spmm_jit"),
-        (conv([2, 1, 0, 3], [3, 1], [1, 2], 1), [1, 20, 29, 14], [24, 20, 3, 3], "i8_spmm_jit"),
-        (conv([3; 4], [2, 2], plain, 1), [1, 3, 31, 32], [16, 3, 7, 7], "i8_spmm_jit"),
-        (conv([1; 4], plain, plain, 3), [1, 24, 9, 9], [18, 8, 3, 3], "i8_spmm_jit"),
-        // Quads of channels of two groups.
-        (conv([1; 4], plain, plain, 3), [1, 18, 9, 9], [12, 6, 3, 3], "i8_conv"),
+    let cases = [
+        (one.clone(), [1, 1, 7, 13], [1, 1, 1, 1]),
+        (one.clone(), [2, 37, 8, 8], [61, 37, 1, 1]),
+        (one, [3, 64, 13, 11], [28, 64, 1, 1]),
+        (conv([1; 4], plain, plain, 1), [1, 18, 8, 9], [30, 18, 3, 3]),
+        (conv([1, 0, 2, 3], plain, plain, 1), [2, 32, 9, 9], [29, 32, 3, 4]),
+        (conv([2; 4], plain, [2, 2], 1), [1, 32, 14, 14], [64, 32, 3, 3]),
+        (conv([1; 4], [2, 2], plain, 1), [1, 33, 27, 28], [96, 33, 3, 3]),
+        (conv([0; 4], [2, 2], plain, 1), [2, 64, 16, 17], [50, 64, 1, 1]),
+        (conv([2, 1, 0, 3], [3, 1], [1, 2], 1), [1, 20, 29, 14], [24, 20, 3, 3]),
+        (conv([3; 4], [2, 2], plain, 1), [1, 3, 31, 32], [16, 3, 7, 7]),
+        (conv([1; 4], plain, plain, 3), [1, 24, 9, 9], [18, 8, 3, 3]),
     ];
-    for (case, (mut conv, x, weights, kernel)) in cases.into_iter().enumerate() {
-        conv.act = [Act::None, Act::Relu, Act::Clip { lo: 0.0, hi: 6.0 }, Act::HardSwish][case % 4];
-        let mut net = Net::new("codes", 5);
-        let grid = if case % 2 == 0 { unsigned(0.016, 120) } else { signed(0.016, -5) };
-        let from = net.quantized_input(&x, grid);
-        let what = format!("{x:?}, {weights:?}, {conv:?}");
-        let act = conv.act;
-        let outputs = weights[0];
-        let weights = net.sparse_weights_of_codes(&weights, 0);
-        let y = if case % 3 == 0 {
-            net.add(conv, &[from, weights])
-        } else {
-            let bias = net.dense(&[outputs]);
-            net.add(conv, &[from, weights, bias])
-        };
-        let grid = if act == Act::Relu { unsigned(0.02, 0) } else { unsigned(0.02, 100) };
-        let y = net.codes(y, grid);
-        net.check_selected(&what, y, grid, (kernel, &IN_CODE));
+    for (case, (conv, x, weights)) in cases.into_iter().enumerate() {
+        check((case, conv, x, weights), false, None);
+    }
+    // Quads of channels would be of two groups.
+    check((3, conv([1; 4], plain, plain, 3), [1, 18, 9, 9], [12, 6, 3, 3]), false, Some("i8_conv"));
+}
+
+#[test]
+fn few_positions_of_sparse_codes() {
+    for (case, (pad, x, weights)) in
+        [(0, [1, 20, 1, 1], [17, 20, 1, 1]), (1, [2, 36, 1, 2], [5, 36, 3, 3]), (1, [1, 16, 4, 4], [33, 16, 3, 3])]
+            .into_iter()
+            .enumerate()
+    {
+        check((case, conv([pad; 4], [1, 1], [1, 1], 1), x, weights), true, None);
     }
 }
 
@@ -109,17 +129,18 @@ fn stages_of_sparse_codes() {
 #[test]
 fn matrices_of_sparse_codes() {
     let grid = unsigned(0.05, 128);
-    for (shape, n) in [(vec![49, 64], 28), (vec![67, 37], 50), (vec![2, 64, 130], 33)] {
-        let k = shape[shape.len() - 1];
+    let shapes = [(vec![49, 64], 28), (vec![67, 37], 50), (vec![2, 64, 130], 33)];
+    for ((shape, n), (selection, kernel)) in shapes.iter().flat_map(|case| FORMS.iter().map(move |form| (case, form))) {
+        let (n, k) = (*n, shape[shape.len() - 1]);
         let mut net = Net::new("codes", 5);
-        let x = net.quantized_input(&shape, unsigned(0.016, 120));
+        let x = net.quantized_input(shape, unsigned(0.016, 120));
         let weights = net.sparse_weights_of_codes(&[k, n], 1);
         let y = net.add(MatMul {}, &[x, weights]);
         let y = net.codes(y, grid);
         let (weights, bias) = (net.sparse_weights_of_codes(&[16, n], 0), net.dense(&[16]));
         let y = net.add(Linear::default(), &[y, weights, bias]);
         let y = net.codes(y, grid);
-        net.check_selected(&format!("{shape:?} by {n}"), y, grid, ("i8_spmm_jit", &IN_CODE));
+        net.check_selected(&format!("{shape:?} by {n}"), y, grid, (kernel, selection));
     }
 }
 

@@ -98,6 +98,12 @@ impl Weights {
     }
 
     fn rows(&self, data: &Data) -> Option<Vec<i8>> {
+        if let Data::I8(codes) = data
+            && !self.transposed
+            && self.zeros.iter().all(|&zero| zero == 0)
+        {
+            return Some(codes.to_vec());
+        }
         let place = |o: usize, k: usize| if self.transposed { k * self.outputs + o } else { o * self.depth + k };
         let zero = |o: usize| self.zeros[o % self.zeros.len()];
         let mut codes = Vec::with_capacity(data.len());

@@ -20,9 +20,18 @@ use crate::planner::sparse::{PlanesRead, conversion, is_sparse, offsets};
 use crate::tile::LANES;
 use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
-use crate::tile::spmm::{Codes, Matrix, Operand, Planes, QUAD};
-use crate::tile::spmm_unrolled::{Pattern, Unrolled};
+use crate::tile::spmm::{Codes, MAX_CHUNK, Matrix, Operand, Planes, QUAD};
+use crate::tile::spmm_unrolled::Pattern;
 use crate::work::Work;
+
+/// Cycles in which sixteen sums in blocks of channels become codes.
+const STORE: f64 = 3.0;
+
+/// Bytes of dense weights that come in a cycle from caches far away.
+const READ: f64 = 10.0;
+
+/// Cycles from one product of a sum to the next, which waits for it.
+const WAIT: f64 = 4.0;
 
 /// A layer of codes that may be computed as a sparse product.
 struct Sparse {
@@ -131,18 +140,22 @@ impl Planner<'_> {
         let aligned = of_group.is_multiple_of(LANES) && (outputs / group).is_multiple_of(LANES);
         let groups = if aligned { group } else { 1 };
         let depth = window.taps() * (inputs / groups).div_ceil(QUAD);
-        let dense = (pixels * depth * outputs.div_ceil(LANES)) as f64 * choose::DENSE;
+        let dense = (pixels * outputs.div_ceil(LANES)) as f64 * (depth as f64 * choose::DENSE + STORE);
         let bytes = window.taps() * inputs / groups * outputs;
         let mut of_planes = self.product(&window, &reading, (1, nonzeros));
         of_planes.channels = of_group.div_ceil(QUAD);
         let mut candidates = of_planes.candidates(self.target.vectors);
-        candidates.retain(|candidate| candidate.algorithm == Algorithm::SpmmUnrolled);
+        // Few vectors of positions have few sums.
+        let tiles = (window.images * of_planes.vectors.div_ceil(MAX_CHUNK)) as f64;
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.algorithm == Algorithm::Spmm) {
+            candidate.cycles = candidate.cycles.max(tiles * nonzeros as f64 * WAIT);
+        }
         if !reading.is_whole() {
             let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
             let split = conversion(window.images * inputs.div_ceil(QUAD) * elements);
             candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
         }
-        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense.max(choose::reading(bytes)) });
+        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: dense.max(bytes as f64 / READ) });
         let candidates = self.admitted(product.node, true, candidates);
         let planes = PlanesRead { node: product.node, x: product.x, window };
         Some(Sparse { planes, weights: weights.value, nonzeros: weights.nonzeros, quads: nonzeros, candidates })
@@ -156,7 +169,6 @@ impl Planner<'_> {
         grid: Grid,
         algorithm: Algorithm,
     ) -> Option<()> {
-        (algorithm == Algorithm::SpmmUnrolled).then_some(())?;
         let (group, window) = self.product_window(product)?;
         let reading = window.reading();
         let out = window.output();
@@ -179,8 +191,7 @@ impl Planner<'_> {
         let rows = out[1].next_multiple_of(QUAD);
         let mut planes = Planes::new([out[0], rows, out[2], out[3]]);
         let Requantization { factors, mut steps, bias } = product.requantization(grid);
-        // The least code is that of 0.
-        steps.pop_if(|step| grid.zero == 0 && *step == (Function::Relu, Other::None));
+        while steps.pop_if(|(function, _)| is_limit(*function, grid.zero)).is_some() {}
         planes.codes = Some(Codes { zero: grid.zero, large: largest(&steps, &factors) >= LARGE });
         planes.steps = steps;
         planes.operands.push(Operand::Channel);
@@ -190,8 +201,8 @@ impl Planner<'_> {
             channels.push(bias);
         }
         planes.operands.extend(other.iter().map(|other| Operand::Plane(other.image.walk())));
-        (Unrolled::group(&planes, self.target.vectors) + planes.temporaries() <= self.target.vectors.registers())
-            .then_some(())?;
+        // Four sums and what is done with them have registers.
+        (QUAD + planes.temporaries() <= self.target.vectors.registers()).then_some(())?;
         let place = self.place_planes(end, end.into(), (grid, [0; 4]), false)?;
         let y: Planar = place.image;
         (planes.x, planes.y) = (image.steps()[0], y.walk());
@@ -199,23 +210,40 @@ impl Planner<'_> {
         let bordered = self.planar_borders.get(&end.into()).is_some_and(|border| *border != [0; 4]);
         (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps() && bordered);
         let matrix = quads(product, group, &window);
-        let unrolled = self.unrolled(planes, Arc::new(Pattern::new(&matrix, offsets)));
-        let masked = unrolled.planes.masked;
-        let packing = unrolled.clone();
-        let begin = product.begin.clone();
-        let how = format!("unrolled {end:?} {}", unrolled.group);
-        let w = self.packed_quantized(product, how, move || {
-            let number = |numbers: &[f32], row: usize| numbers.get(row).copied().unwrap_or(0.0);
-            let begin = |row: usize| f32::from_bits(begin.get(row).copied().unwrap_or(0).cast_unsigned());
-            Some(packing.pack(&matrix, begin, |operand, row| number(&channels[operand], row)))
-        });
+        let number = |numbers: &[f32], row: usize| numbers.get(row).copied().unwrap_or(0.0);
+        let channel = move |operand: usize, row: usize| number(&channels[operand], row);
+        let integers = product.begin.clone();
+        let begin = move |row: usize| f32::from_bits(integers.get(row).copied().unwrap_or(0).cast_unsigned());
+        let masked = planes.masked;
+        let (work, w): (Work, Arg) = if algorithm == Algorithm::SpmmUnrolled {
+            let unrolled = self.unrolled(planes, Arc::new(Pattern::new(&matrix, offsets)));
+            let (packing, how) = (unrolled.clone(), format!("unrolled {end:?} {}", unrolled.group));
+            let packed = move || Some(packing.pack(&matrix, begin, channel));
+            (unrolled.into(), self.packed_quantized(product, how, packed))
+        } else {
+            let nonzeros = (0..rows).map(|row| matrix.row(row).len()).sum();
+            let spmm = self.rolled(planes, nonzeros, &offsets)?;
+            let (packing, how) = (spmm.clone(), format!("spmm {end:?} {:?} {offsets:?}", spmm));
+            let packed = move || Some(packing.pack(&matrix, &offsets, begin, channel));
+            (spmm.into(), self.packed_quantized(product, how, packed))
+        };
         let mut args = vec![x, w, place.arg()];
         if masked {
             args.push(Arg::Constant(self.pack(&y.mask()), 0));
         }
         args.extend(other.iter().map(super::PlanesPlace::arg));
-        self.kernel(end, Work::Unrolled(unrolled), args);
+        self.kernel(end, work, args);
         Some(())
+    }
+}
+
+/// Whether limiting numbers to what codes of a zero point stand for does what a function does before.
+fn is_limit(function: Function, zero: u8) -> bool {
+    let (least, most) = (0.0 - f32::from(zero), 255.0 - f32::from(zero));
+    match function {
+        Function::Relu => least >= 0.0,
+        Function::Clip(low, high) => low <= least && most <= high,
+        _ => false,
     }
 }
 

@@ -70,7 +70,7 @@ impl Case {
         let factor = |o: usize| (o + 1) as f32 / if self.large { 1.0e-5 } else { 65_536.0 };
         let tap = |t: usize| (t / self.kernel[1], t % self.kernel[1]);
         let mut expected = Vec::new();
-        for at in 0..other.len() {
+        for (at, &other) in other.iter().enumerate() {
             let (c, r, o, n) = (at % width, at / width % height, at / plane % outputs, at / plane / outputs);
             let mut sum = begin[o];
             for (i, t) in (0..inputs).flat_map(|i| (0..taps).map(move |t| (i, t))) {
@@ -82,7 +82,7 @@ impl Case {
             let mut y = sum as f32 * factor(o);
             if self.sum {
                 y = y.round_ties_even().clamp(-128.0, 127.0).mul_add(0.5, 0.25);
-                y = f32::from(other[at]).mul_add(0.125, y);
+                y = f32::from(other).mul_add(0.125, y);
             }
             expected.push(code(y, self.zeros[1]));
         }
@@ -111,24 +111,37 @@ impl Case {
             let quad = move |k: usize| std::array::from_fn(|i| weight(o, k / taps * QUAD + i, k % taps));
             (0, (0..self.quads[0] * taps).map(quad))
         });
-        let pattern = Arc::new(Pattern::new(&matrix, offsets.collect()));
-        for vectors in vectors_of_codes() {
+        let offsets: Vec<i32> = offsets.collect();
+        let pattern = Arc::new(Pattern::new(&matrix, offsets.clone()));
+        let begin = |o: usize| f32::from_bits(begin[o].cast_unsigned());
+        for (vectors, in_code) in vectors_of_codes().into_iter().flat_map(|vectors| [(vectors, true), (vectors, false)])
+        {
             let chunks = if to.vectors().is_multiple_of(self.chunks) { self.chunks } else { 1 };
-            let group = Unrolled::group(&planes, vectors);
-            let (planes, pattern) = (planes.clone(), pattern.clone());
-            let unrolled = Unrolled { planes, pattern, group, chunks, panel: None, cold: self.sum };
-            let begin = |o: usize| f32::from_bits(begin[o].cast_unsigned());
-            let packed = unrolled.pack(&matrix, begin, |_, o| factor(o)).unwrap();
-            let mut schedule = unrolled.schedule(vectors);
+            let (own, pattern) = (planes.clone(), pattern.clone());
+            let (mut schedule, packed) = if in_code {
+                let group = Unrolled::group(&own, vectors);
+                let unrolled = Unrolled { planes: own, pattern, group, chunks, panel: None, cold: self.sum };
+                (unrolled.schedule(vectors), unrolled.pack(&matrix, begin, |_, o| factor(o)).unwrap())
+            } else {
+                let spmm = Spmm {
+                    chunk: Spmm::chunk(&own, vectors),
+                    segments: self.chunks.min(self.quads[1]),
+                    nonzeros: pattern.nonzeros(),
+                    offsets: (*offsets.iter().min().unwrap(), *offsets.iter().max().unwrap()),
+                    ways: 1,
+                    planes: own,
+                };
+                (spmm.schedule(vectors), spmm.pack(&matrix, &offsets, begin, |_, o| factor(o)).unwrap())
+            };
             schedule.parts.iter_mut().for_each(|part| {
                 part.start[0] += signed(from.start());
                 part.start[2] += signed(to.start());
             });
             let mut buffers = vec![buffer_of_bytes(&laid_out(&from, &x, self.zeros[0])), packed.numbers().to_vec()];
-            buffers.extend(unrolled.planes.masked.then(|| to.mask()));
+            buffers.extend(planes.masked.then(|| to.mask()));
             // What lies between pixels has no meaning for what is added.
             buffers.extend(self.sum.then(|| buffer_of_bytes(&laid_out(&to, &other, 0xaa))));
-            let what = (self, group);
+            let what = (self, in_code);
             check_bytes(&what, (vectors, &schedule), &buffers, 2, &laid_out(&to, &expected, self.zeros[1]));
         }
     }
