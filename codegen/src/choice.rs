@@ -36,6 +36,11 @@ impl Algorithm {
         Algorithm::Signs,
     ];
 
+    /// Whether it computes images in blocks of channels, as layers whose weights are not compressed are.
+    pub(crate) fn is_in_blocks(self) -> bool {
+        !matches!(self, Algorithm::Spmm | Algorithm::SpmmUnrolled)
+    }
+
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {

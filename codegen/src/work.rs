@@ -148,7 +148,7 @@ impl Work {
                 planes.images * planes.rows * planes.vectors * LANES
             }
             // Lanes without a weight take their time too.
-            Work::Spmv(s) => s.rows * s.slots() * LANES,
+            Work::Spmv(s) => s.row_count() * s.slots() * LANES,
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -209,7 +209,7 @@ impl Work {
             Work::Regroup(r) => format!("{}×{}×{}", r.images * r.quads, r.rows, r.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
-            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
+            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.row_count(), s.outputs, s.depth, s.nonzeros),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),

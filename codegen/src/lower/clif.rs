@@ -143,7 +143,9 @@ impl Lowering<'_, '_> {
             Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
             Inst::Warm(..) => {}
             Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
+            Inst::LookupBytes(_) => unreachable!("only wide vectors look up bytes"),
             Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
+            Inst::LoadSigned(d, m) => self.load_signed(*d, *m),
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
             Inst::Dot4 { d, x, w } => self.each_of(*d, *w, |l, part, w| {
@@ -302,6 +304,7 @@ impl Lowering<'_, '_> {
                 self.b.ins().bitcast(PART, lane_order(), sum)
             }
             Bin::PackWords | Bin::PackBytes => self.pack_integers(op, a, s),
+            Bin::Xor => self.b.ins().bxor(a, s),
             Bin::Max => {
                 let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, s);
                 self.choose(greater, a, s)

@@ -7,7 +7,7 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::spmv::{MAX_ROWS, WINDOW};
+use crate::tile::spmv::{MAX_ROWS, Spmv, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -74,8 +74,10 @@ pub(super) struct Product {
     pub(super) vectors: usize,
     /// Planes read.
     pub(super) channels: usize,
-    /// Elements of a window. Of a single one x is read at whole vectors alone.
+    /// Elements of a window.
     pub(super) taps: usize,
+    /// Whether x is read at whole vectors alone.
+    pub(super) aligned: bool,
 }
 
 /// Bytes that the nearest cache keeps of x.
@@ -119,10 +121,10 @@ impl Product {
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
         let near = self.channels as f64 * chunk * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR,
-            1 => 1.0,
-            _ => 1.5,
+            true => 1.0,
+            false => 1.5,
         };
         let weight = (chunk * load + 0.8).max(1.5);
         let row = 20.0 + 4.0 * chunk;
@@ -138,10 +140,10 @@ impl Product {
         let density = self.nonzeros as f64 / (depth * self.rows as f64);
         let loads = groups * depth * (1.0 - (1.0 - density).powf(self.rows as f64 / groups));
         let near = self.channels as f64 * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR_AHEAD,
-            1 => 0.1,
-            _ => 0.55,
+            true => 0.1,
+            false => 0.55,
         };
         let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
         // Code is read once a run from further away, unless there is little of it.
@@ -155,10 +157,14 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
+/// Tiles of rows that read all weights of a sparse product one after the other, at most.
+const MAX_TILES: usize = 4;
+
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FewRows {
-    pub(super) rows: usize,
+    /// Rows, in a grid.
+    pub(super) rows: [usize; 2],
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
@@ -176,8 +182,9 @@ impl FewRows {
 
     /// The kernel, if rows are few and as long as windows.
     pub(super) fn candidate(&self) -> Option<Candidate> {
-        let cycles = self.cycles();
-        (self.rows <= MAX_ROWS && self.depth >= WINDOW).then_some(Candidate { algorithm: Algorithm::Spmv, cycles })
+        let few = self.rows[0] * self.rows[1] <= MAX_ROWS * MAX_TILES;
+        let (algorithm, cycles) = (Algorithm::Spmv, self.cycles());
+        (few && self.depth >= WINDOW).then_some(Candidate { algorithm, cycles })
     }
 
     fn cycles(&self) -> f64 {
@@ -192,9 +199,11 @@ impl FewRows {
             (_, false) => (60.0, 31.0, 60.0, 31.0),
             (_, true) => (60.0, 58.0, 60.0, 58.0),
         };
-        let others = (self.rows - 1) as f64;
+        let tile: usize = Spmv::tile(self.rows, self.vectors).iter().product();
+        let tiles = (self.rows[0] * self.rows[1] / tile) as f64;
+        let others = (tile - 1) as f64;
         let slices = self.outputs.div_ceil(LANES) as f64;
-        let work = slots * (slot + others * other_slot) + slices * (slice + others * other_slice);
+        let work = tiles * (slots * (slot + others * other_slot) + slices * (slice + others * other_slice));
         work.max(reading((slots * bytes) as usize))
     }
 }
@@ -320,7 +329,9 @@ mod tests {
                 let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
                 let dense = dense.max(reading(depth * outputs * 4));
                 let cycles = |nonzeros| {
-                    FewRows { rows, outputs, depth, nonzeros, coded: false, vectors }.candidate().map(|c| c.cycles)
+                    FewRows { rows: [1, rows], outputs, depth, nonzeros, coded: false, vectors }
+                        .candidate()
+                        .map(|c| c.cycles)
                 };
                 let (all, tenth) = (cycles(outputs * depth), cycles(outputs * depth / 10));
                 assert!(
@@ -337,7 +348,7 @@ mod tests {
             let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
             few.candidate().is_some()
         };
-        assert!(of(4, 32) && !of(5, 32) && !of(4, 31));
+        assert!(of([4, 4], 32) && !of([4, 5], 32) && !of([1, 4], 31));
     }
 
     #[test]
@@ -345,7 +356,7 @@ mod tests {
         for (vectors, taps) in [(4, 9), (14, 1), (66, 9), (200, 1)] {
             let (rows, channels) = (64, 64);
             let cycles = |nonzeros| {
-                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
+                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps, aligned: taps == 1 };
                 cheapest(&product.candidates(Vectors::Avx512)).expect("a product can be computed").cycles
             };
             let weights = rows * channels * taps;

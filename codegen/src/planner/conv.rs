@@ -7,6 +7,7 @@ use optc_ir::{NodeId, Op, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain};
 use super::values::{Steps as ValueSteps, WeightBox};
+use crate::choice::Algorithm;
 use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
@@ -125,8 +126,12 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse_pixel(chain, conv, &window).is_some() {
-            return Some(());
+        if self.choices.chosen(node) == Some(Algorithm::Spmv) {
+            let planned = self.convolution_of_few(chain, conv, &window).is_some();
+            self.choices.planned(node, planned);
+            if planned {
+                return Some(());
+            }
         }
         if let Some(&algorithm) = self.sparse.get(&node) {
             let planned = self.sparse_convolution(chain, conv, &window, algorithm).is_some();
@@ -142,7 +147,7 @@ impl Planner<'_> {
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
-        let coded = self.coded_convolution(w, conv.group, &window);
+        let coded = self.chosen_codes(node, conv.group, &window);
         if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| coded.is_none()) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }

@@ -13,6 +13,7 @@ mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
+mod few_pixels;
 mod fold;
 mod gather;
 mod gradients;
@@ -29,6 +30,7 @@ mod recurrent;
 mod resize;
 mod rows;
 mod select;
+mod shares;
 mod signs;
 mod sparse;
 mod sparse_matrix;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident, Tensor, ValueId};
 
 use crate::choice::{Algorithm, Choice, Modelled, Selection};
+use crate::layout::Pitch;
 use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
@@ -76,8 +79,8 @@ pub(crate) struct Planner<'g> {
     borders: HashMap<ValueId, [usize; 4]>,
     /// Convolutions that are computed as sparse products, and how.
     sparse: HashMap<NodeId, Algorithm>,
-    /// Elements from one row to the next of planes of these extents, where there are gaps.
-    pitches: HashMap<[usize; 2], usize>,
+    /// How pixels lie in planes of these extents, where not simply one after the other.
+    pitches: HashMap<[usize; 2], Pitch>,
     /// Borders that those readers of a value need that read it in planes.
     planar_borders: HashMap<ValueId, [usize; 4]>,
     /// Chains by the node that ends them.

@@ -11,23 +11,15 @@ use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
 use super::planar::{Reading, Source};
+use super::shares::{SHARES, Shares};
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
-use crate::layout::{Planar, image_shape};
+use crate::layout::{Pitch, Planar, image_shape};
 use crate::plan::Arg;
 use crate::tile::schedule::segment_runs;
 use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::{LANES, signed};
 use crate::work::Work;
-
-/// Parts that each thread's share of the work has, so that one that is late holds up little.
-const SHARES: usize = 4;
-
-/// Bytes of x that stay in a processor's own caches while rows are computed of them, beside y and code.
-const PANEL: usize = 400 << 10;
-
-/// Vectors of positions that are worth fetching the code of all rows for.
-const PANEL_VECTORS: usize = 8;
 
 /// Weights whose code and numbers, some 15 bytes each, stay in a processor's own caches from run to run.
 const CACHED_CODE: usize = 60_000;
@@ -80,8 +72,7 @@ impl Planner<'_> {
                 return None;
             }
             let window = self.sparse_window(node, conv)?;
-            let elsewhere = self.is_sparse_pixel(node, conv, &window);
-            if elsewhere || self.sign_convolution_weights(node, conv).is_some() {
+            if self.sign_convolution_weights(node, conv).is_some() {
                 return None;
             }
             let weights = self.graph.operand(node, 1)?;
@@ -99,7 +90,7 @@ impl Planner<'_> {
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
         self.choices.layouts = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
-            if chosen != Algorithm::Dense {
+            if !chosen.is_in_blocks() {
                 self.sparse.insert(convolution.planes.node, chosen);
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
@@ -138,20 +129,26 @@ impl Planner<'_> {
 
     /// What computes each convolution, by what candidates and conversions cost; and what all of it costs.
     fn choose_sparse(&self, convolutions: &[Convolution], candidates: &[Vec<Candidate>]) -> (Vec<Algorithm>, Modelled) {
-        let in_planes = |candidates: &[Candidate]| {
-            cheapest(candidates.iter().filter(|candidate| candidate.algorithm != Algorithm::Dense))
+        let cheapest_of = |candidates: &[Candidate], in_blocks: bool| {
+            cheapest(candidates.iter().filter(|candidate| candidate.algorithm.is_in_blocks() == in_blocks))
         };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
+        let mut gained = 0.0;
         // The layer that computes each value.
         let mut index = HashMap::new();
         for (convolution, candidates) in convolutions.iter().zip(candidates) {
             index.insert(self.end_of(convolution.planes.node), layers.len());
-            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            let blocks = cheapest_of(candidates, true);
             layers.push(Layer {
-                blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
-                planes: in_planes(candidates).map(|candidate| candidate.cycles),
+                blocks: blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: cheapest_of(candidates, false).map(|candidate| candidate.cycles),
             });
+            // What is gained in blocks already.
+            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            if let (Some(blocks), Some(dense)) = (blocks, dense) {
+                gained += dense.cycles - blocks.cycles;
+            }
         }
         let others = layers.len();
         let mut values: Vec<Value> = Vec::new();
@@ -193,9 +190,9 @@ impl Planner<'_> {
         }
         let chosen = choose::choose(&layers, &values);
         let algorithm = |(candidates, &planes): (&Vec<Candidate>, &bool)| {
-            in_planes(candidates).filter(|_| planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
+            cheapest_of(candidates, !planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
         };
-        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks };
+        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks + gained };
         (candidates.iter().zip(&chosen.planes[..others]).map(algorithm).collect(), modelled)
     }
 
@@ -207,52 +204,67 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { planes: PlanesRead { node, ref window, .. }, group, nonzeros, sparse, .. } = convolution;
+        let &Convolution { planes: PlanesRead { node, ref window, .. }, group, weights, nonzeros, sparse } =
+            convolution;
         let reading = window.reading();
+        let product = self.product(window, &reading, (group, nonzeros));
+        let split = if reading.is_whole() {
+            0.0
+        } else {
+            let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
+            conversion(window.images * window.channels[0] * elements)
+        };
+        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
+        candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        let codes = self.coded_convolution(weights, group, window).map(|(_, candidate)| candidate);
+        candidates.extend(codes);
+        if let Op::Conv(conv) = self.graph.op(node) {
+            candidates.extend(self.few_pixels(node, conv, window, nonzeros));
+        }
+        candidates.push(self.dense_convolution(group, window));
+        self.admitted(node, sparse || codes.is_some(), candidates)
+    }
+
+    /// What a convolution costs as one whose weights are not compressed.
+    pub(super) fn dense_convolution(&self, group: usize, window: &Window) -> Candidate {
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
-        let product = self.product(window, &reading, (group, nonzeros));
-        let pixels = images * rows * columns;
         let per_group = [channels / group, outputs / group];
         // Groups that do not fill blocks of channels are computed as one.
         let depthwise = group > 1 && per_group == [1, 1];
         let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
-        let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
+        let dense = images * rows * columns * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
-        let split = if reading.is_whole() {
-            0.0
-        } else {
-            conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
-        };
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
-        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
-        candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
-        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
-        self.admitted(node, sparse, candidates)
+        Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) }
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.
-    pub(super) fn product(&self, window: &Window, reading: &Reading, (groups, nonzeros): (usize, usize)) -> Product {
+    fn product(&self, window: &Window, reading: &Reading, (groups, nonzeros): (usize, usize)) -> Product {
         let [images, outputs, rows, columns] = window.output();
-        let pitch = columns.max(reading.extents[1]) + reading.gap();
-        let vectors = ((rows - 1) * pitch + columns).div_ceil(LANES);
+        let positions = columns.max(reading.extents[1]) + reading.gap();
+        let planes = Planar::new(window.output(), Pitch::of(images, [rows, columns], positions), [0; 4]);
         let (channels, taps) = (window.channels[0] / groups, window.taps());
-        Product { images, rows: outputs, nonzeros, vectors, channels, taps }
+        let aligned = taps == 1 || planes.pitch.together;
+        let (images, vectors) = (planes.images(), planes.vectors());
+        Product { images, rows: outputs, nonzeros, vectors, channels, taps, aligned }
     }
 
-    /// Sets the pitch of planes of each extents, and the borders of values in planes, for these convolutions. Planes that a convolution
-    /// reads pixel by pixel have the pitch of those it writes.
+    /// Sets the pitch of planes of each extents, and the borders of values in planes, for these convolutions. Planes
+    /// that a convolution reads pixel by pixel lie as those it writes.
     fn agree_on_pitches(&mut self, convolutions: &[&PlanesRead]) {
         for _ in 0..ROUNDS {
             let mut changed = false;
             for PlanesRead { window, .. } in convolutions {
                 let reading = window.reading();
-                let out = [window.axes[0].out, window.axes[1].out];
-                let pitch = self.pitch(out).max(reading.extents[1] + reading.gap());
-                let mut raise = |planner: &mut Self, extents: [usize; 2], pitch: usize| {
-                    changed |= planner.pitch(extents) < pitch;
-                    let entry = planner.pitches.entry(extents).or_insert(pitch);
-                    *entry = pitch.max(*entry);
+                let [images, _, rows, columns] = window.output();
+                let out = [rows, columns];
+                let positions = self.pitch(out).positions.max(reading.extents[1] + reading.gap());
+                let pitch = Pitch::of(images, out, positions).max(self.pitch(out));
+                let mut raise = |planner: &mut Self, extents: [usize; 2], pitch: Pitch| {
+                    let now = planner.pitch(extents);
+                    changed |= now.max(pitch) != now;
+                    planner.pitches.insert(extents, now.max(pitch));
                 };
                 if reading.is_whole() {
                     let both = pitch.max(self.pitch(reading.extents));
@@ -308,6 +320,7 @@ impl Planner<'_> {
             return None;
         }
         let (place, y) = self.place_planar(chain.end, chain.end.into(), out);
+        (planes.images, planes.pixels) = (y.images(), planes.pixels * y.together());
         (planes.x, planes.y) = (image.steps()[0], y.walk());
         (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
         let mut planes_of_operands = operands.iter().map(|(_, image)| Operand::Plane(image.walk()));
@@ -389,11 +402,9 @@ impl Planner<'_> {
 
     /// A product whose pattern goes into the code.
     pub(super) fn unrolled(&self, planes: Planes, pattern: Arc<Pattern>) -> Unrolled {
-        let (group, shares) = (Unrolled::group(&planes, self.target.vectors), self.shares());
-        let (chunks, panel) = pattern.span().and_then(|bytes| panels(&planes, bytes, shares)).unwrap_or_else(|| {
-            let units = planes.images * planes.rows.div_ceil(group);
-            (equal_parts(planes.vectors, shares.div_ceil(units)), None)
-        });
+        let group = Unrolled::group(&planes, self.target.vectors);
+        let weights = pattern.nonzeros();
+        let Shares { chunks, panel } = Shares::new(&planes, pattern.span(), weights, group, self.target.threads);
         Unrolled { planes, pattern, group, chunks, panel, cold: self.sparse_weights > CACHED_CODE }
     }
 
@@ -447,10 +458,10 @@ impl Planner<'_> {
 /// How many bytes from a position the x of each k stands: channel by channel, the elements of the window.
 /// `None` if an image is too large for them.
 pub(super) fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
-    let [_, plane, row] = image.steps();
+    let [_, plane, row, position] = image.steps();
     let count = reading.phases.len();
     let at = |c: usize, &(phase, [r, column]): &(usize, [i64; 2])| {
-        let bytes = plane * signed(c * count + phase) + row * r + 4 * column;
+        let bytes = plane * signed(c * count + phase) + row * r + position * column;
         i32::try_from(bytes).ok()
     };
     (0..channels).flat_map(|c| reading.taps.iter().map(move |tap| at(c, tap))).collect()
@@ -459,26 +470,6 @@ pub(super) fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Opt
 /// Whether at most half of so many weights are not zero.
 pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
     nonzeros * 2 <= weights
-}
-
-/// Parts of the positions and images of panels, if x, of which an image reads so many bytes, is to be cut into panels;
-/// there are at least so many of them.
-fn panels(planes: &Planes, bytes: usize, least: usize) -> Option<(usize, Option<usize>)> {
-    let divisors = |n: usize| (1..=n).filter(move |&parts| n.is_multiple_of(parts));
-    let parts = || divisors(planes.vectors).filter(|parts| *parts == 1 || planes.vectors / parts >= PANEL_VECTORS);
-    let fitting = parts().find(|parts| bytes / parts <= PANEL).or_else(|| parts().next_back())?;
-    let images = if fitting > 1 { 1 } else { divisors(planes.images).rfind(|n| n * bytes <= PANEL).unwrap_or(1) };
-    let panels = planes.images / images * fitting;
-    if panels == 1 || panels >= least {
-        return (panels > 1).then_some((fitting, Some(images)));
-    }
-    // Threads want more panels than caches do.
-    parts().find(|parts| planes.images * parts >= least).map(|parts| (parts, Some(1)))
-}
-
-/// The least number of equal parts of a whole, at least so many if it can be divided so.
-fn equal_parts(whole: usize, least: usize) -> usize {
-    (least..=whole).find(|&parts| whole.is_multiple_of(parts)).unwrap_or(whole)
 }
 
 /// Cycles that bring so many elements from one layout to another.

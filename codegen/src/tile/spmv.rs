@@ -63,11 +63,11 @@ const WORD: i64 = 4;
 /// A product with everything that is baked into its code.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Spmv {
-    /// Rows of x.
-    pub(crate) rows: usize,
-    /// Bytes from one row to the next, of x and of y; elements of a row are next to each other.
-    pub(crate) steps_of_rows: [i64; 2],
+    /// Rows, in a grid, and how far they are apart in x and in y; elements of a row of x are next to each other.
+    pub(crate) rows: [Axis; 2],
     pub(crate) outputs: usize,
+    /// Bytes of y from one block of [`LANES`] outputs to the next.
+    pub(crate) block: i64,
     /// Elements of a row of x. Whole windows are read, also of rows that are shorter.
     pub(crate) depth: usize,
     /// Weights that are not zero.
@@ -90,9 +90,19 @@ pub(crate) const fn windows_of_group(coded: bool) -> usize {
 }
 
 impl Spmv {
+    /// Rows of x.
+    pub(crate) fn row_count(&self) -> usize {
+        self.rows[0].count * self.rows[1].count
+    }
+
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        self.rows * self.nonzeros
+        self.row_count() * self.nonzeros
+    }
+
+    /// Bytes from where an output stands in a row of y to the first of all.
+    fn place(&self, output: usize) -> i64 {
+        signed(output / LANES) * self.block + signed(output % LANES) * WORD
     }
 
     /// Slots in all slices: vectors of products for each row.
@@ -131,24 +141,32 @@ impl Spmv {
         self.table_words() + codebook + vectors * LANES + self.groups * windows_of_group(self.coded)
     }
 
-    /// Rows that share what is read of the weights.
-    fn tile(&self, vectors: Vectors) -> usize {
-        if vectors.registers() < MANY_REGISTERS { 1 } else { self.rows }
+    /// Rows that share what is read of the weights, as a part of the grid.
+    pub(crate) fn tile(grid: [usize; 2], vectors: Vectors) -> [usize; 2] {
+        let largest = |n: usize, most: usize| (1..=most.min(n)).rfind(|&part| n.is_multiple_of(part)).unwrap_or(1);
+        if vectors.registers() < MANY_REGISTERS {
+            return [1, 1];
+        }
+        let inner = largest(grid[1], MAX_ROWS);
+        [if inner == grid[1] { largest(grid[0], MAX_ROWS / inner) } else { 1 }, inner]
     }
 
-    /// The schedule: slices, rows.
+    /// The schedule: slices, tiles of rows.
     pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
         let mut schedule = Schedule::new(3);
-        let tile = self.tile(vectors);
+        let tile = Spmv::tile(self.rows.map(|axis| axis.count), vectors);
+        let tiles = [0, 1].map(|i| {
+            let Axis { count, steps } = self.rows[i];
+            Axis { count: count / tile[i], steps: steps.map(|step| step * signed(tile[i])) }
+        });
         let (whole, rest) = (self.outputs / LANES, self.outputs % LANES);
         let entry = WORD * signed(ENTRY_WORDS);
         for (first, count, lanes) in [(0, whole, LANES), (whole, 1, rest)] {
             if count == 0 || lanes == 0 {
                 continue;
             }
-            let nest = Nest::Call(schedule.program(self.program(vectors, lanes)));
-            let [x, y] = self.steps_of_rows.map(|step| step * signed(tile));
-            let axes = [Axis::new(count, [0, entry]), Axis::new(self.rows / tile, [x, 0, y])];
+            let nest = Nest::Call(schedule.program(self.program(vectors, tile, lanes)));
+            let axes = [Axis::new(count, [0, entry]), tiles[0], tiles[1]];
             let mut start = STAY;
             start[1] = entry * signed(first);
             schedule.parts.push(Part::new(axes, start, nest));
@@ -156,21 +174,25 @@ impl Spmv {
         schedule
     }
 
-    /// A slice of so many outputs.
-    fn program(&self, vectors: Vectors, lanes: usize) -> Program {
+    /// A slice of so many outputs, for a tile of rows.
+    fn program(&self, vectors: Vectors, tile: [usize; 2], lanes: usize) -> Program {
         let [x, stream, windows, codebook] = [0, 1, 2, 3].map(|i| P::of(FIRST_LOCAL + i));
         let many = vectors.registers() >= MANY_REGISTERS;
-        let (tile, step) = (self.tile(vectors), self.steps_of_rows[0]);
+        // Where each row of the tile begins, in x and in y.
+        let places: Vec<[i64; 2]> = (0..tile[0])
+            .flat_map(|i| (0..tile[1]).map(move |j| [i, j]))
+            .map(|at| [0, 2].map(|pointer| (0..2).map(|k| signed(at[k]) * self.rows[k].steps[pointer]).sum()))
+            .collect();
         let mut w = Writer::new(3, vectors.registers());
         let span = (0, signed(self.words()) * WORD);
         w.follow(stream, STREAM, STREAM.at(VECTORS), span);
         w.follow(windows, STREAM, STREAM.at(WINDOWS), span);
-        let sums: Vec<[V; WAYS]> = (0..tile).map(|_| [w.take(), w.take()]).collect();
+        let sums: Vec<[V; WAYS]> = places.iter().map(|_| [w.take(), w.take()]).collect();
         for [first, second] in &sums {
             w.load(*first, stream.at(0));
             w.set(*second, 0.0);
         }
-        let rows: Vec<Table> = (0..tile).map(|i| Table::new(&mut w, x, step * signed(i), many)).collect();
+        let rows: Vec<Table> = places.iter().map(|&[from, _]| Table::new(&mut w, x, from, many)).collect();
         let values = self.coded.then(|| {
             w.follow(codebook, STREAM, STREAM.at(CODEBOOK), span);
             let values = Table::new(&mut w, codebook, 0, many);
@@ -179,7 +201,8 @@ impl Spmv {
         });
         let numbers = many.then(|| w.take());
         w.advance(stream, vector(self.head_vectors()));
-        let x_span = (0, signed(self.depth.max(WINDOW)) * WORD + step * signed(tile - 1));
+        let last = places.iter().map(|place| place[0]).max().unwrap_or(0);
+        let x_span = (0, signed(self.depth.max(WINDOW)) * WORD + last);
         w.repeat_as(STREAM.at(GROUPS), |w| {
             if let Some(numbers) = numbers {
                 w.load(numbers, stream.at(0));
@@ -204,7 +227,7 @@ impl Spmv {
                 let index = w.take();
                 let stored = stream.at(vector(1 + slot));
                 let first = slot * BITS * if self.coded { 2 } else { 1 };
-                let weight = (self.coded || tile > 1).then(|| w.take());
+                let weight = (self.coded || places.len() > 1).then(|| w.take());
                 match (&values, weight) {
                     (Some(values), Some(weight)) => {
                         let code = bits(w, index, first + BITS);
@@ -228,12 +251,12 @@ impl Spmv {
         numbers.into_iter().for_each(|numbers| w.drop(numbers));
         // Back to the beginning of the slice.
         w.follow(stream, STREAM, STREAM.at(VECTORS), span);
-        self.end(&mut w, &sums, stream, lanes);
+        self.end(&mut w, (&sums, &places), stream, lanes);
         w.finish()
     }
 
     /// Functions of complete sums, and their way to where they belong. The vectors of the slice begin at `head`.
-    fn end(&self, w: &mut Writer, sums: &[[V; WAYS]], head: P, lanes: usize) {
+    fn end(&self, w: &mut Writer, (sums, places): (&[[V; WAYS]], &[[i64; 2]]), head: P, lanes: usize) {
         for [first, second] in sums {
             w.bin(Bin::Add, *first, *first, *second);
             w.drop(*second);
@@ -250,9 +273,9 @@ impl Spmv {
         }
         let at = w.take();
         w.load(at, head.at(vector(1)));
-        for (i, &sum) in sums.iter().enumerate() {
-            let to = Y.at(self.steps_of_rows[1] * signed(i));
-            w.scatter(to, at, sum, lanes, (0, signed(self.outputs) * WORD));
+        let behind = self.place(self.outputs - 1) + WORD;
+        for (&sum, &[_, to]) in sums.iter().zip(places) {
+            w.scatter(Y.at(to), at, sum, lanes, (0, behind));
         }
     }
 }

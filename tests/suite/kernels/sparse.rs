@@ -50,7 +50,7 @@ fn kernels(graph: &Graph, target: &Target, name: &str) -> usize {
 
 /// How many steps of a plan are products of sparse matrices.
 fn products(graph: &Graph) -> usize {
-    kernels(graph, &Target::host(1), "f32_spmm")
+    kernels(graph, &Target::host(1), "f32_spm")
 }
 
 /// What it shows, a convolution, the shapes of its input and weights, and whether a sparse product is faster.
@@ -72,8 +72,14 @@ fn layers() -> Vec<Layer> {
         ("of stride 2", conv([1; 4], [2, 2], plain), [1, 64, 27, 28], [96, 64, 3, 3], true),
         ("1×1 of stride 2", conv([0; 4], [2, 2], plain), [1, 64, 28, 27], [256, 64, 1, 1], true),
         ("of strides 3 and 1, dilated", conv([2, 1, 0, 3], [3, 1], [1, 2]), [2, 64, 29, 14], [64, 64, 3, 3], true),
+        ("3×3 of two times sixteen images", same(3), [32, 48, 5, 4], [61, 48, 3, 3], true),
+        ("of stride 2, of sixteen images", conv([1; 4], [2, 2], plain), [16, 64, 7, 8], [96, 64, 3, 3], true),
+        ("valid, of sixteen images", conv([0; 4], plain, plain), [16, 64, 6, 6], [96, 64, 3, 3], true),
         ("four pixels", same(3), [1, 128, 2, 2], [128, 128, 3, 3], true),
-        ("one pixel of stride 2", conv([1; 4], [2, 2], plain), [1, 128, 1, 1], [128, 128, 3, 3], false),
+        ("nine pixels, a dilation", conv([2; 4], plain, [2, 2]), [1, 64, 3, 3], [100, 64, 3, 3], true),
+        ("sixteen pixels of stride 2", conv([1; 4], [2, 2], plain), [1, 64, 7, 8], [64, 64, 3, 3], true),
+        ("four pixels of uneven channels", same(3), [1, 37, 2, 2], [61, 37, 3, 3], true),
+        ("one pixel of stride 2", conv([1; 4], [2, 2], plain), [1, 128, 1, 1], [128, 128, 3, 3], true),
         ("too small", same(1), [1, 3, 4, 4], [5, 3, 1, 1], false),
     ]
 }
@@ -118,9 +124,9 @@ fn no_weights() {
 }
 
 /// Two stages of a residual network between dense layers: sums, a stride, pools, and a result that two read.
-fn residual() -> (Graph, Vec<Tensor>) {
+fn residual(images: usize, extent: usize) -> (Graph, Vec<Tensor>) {
     let mut net = Net::new("sparse", 31);
-    let x = net.random_input(&[2, 3, 28, 28]);
+    let x = net.random_input(&[images, 3, extent, extent]);
     let w = net.dense(&[32, 3, 3, 3]);
     let mut x = net.add(Conv { act: Act::Relu, ..same(3) }, &[x, w]);
     for _ in 0..2 {
@@ -144,9 +150,11 @@ fn residual() -> (Graph, Vec<Tensor>) {
 
 #[test]
 fn residual_networks() {
-    let (graph, inputs) = residual();
-    agree("residual", &graph, &inputs);
-    assert!(products(&graph) >= 6, "most layers are sparse products");
+    for (images, extent) in [(2, 28), (32, 8)] {
+        let (graph, inputs) = residual(images, extent);
+        agree("residual", &graph, &inputs);
+        assert!(products(&graph) >= 6, "most layers are sparse products");
+    }
 }
 
 /// Sums that are kept in the result while weights go by, and what is added to them at last.
@@ -264,7 +272,7 @@ fn one_pixel() {
 
 #[test]
 fn targets_give_the_same_bits() {
-    for (what, (graph, inputs)) in [("residual", residual()), ("matrices", matrices())] {
+    for (what, (graph, inputs)) in [("residual", residual(2, 28)), ("matrices", matrices())] {
         same_bits(what, &graph, &inputs);
     }
 }

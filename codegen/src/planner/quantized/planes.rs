@@ -5,7 +5,7 @@ use optc_ir::{Graph, NodeId, ValueId};
 
 use super::find::{Grid, images};
 use super::{CodePlace, Planner};
-use crate::layout::Planar;
+use crate::layout::{Pitch, Planar};
 use crate::plan::Arg;
 use crate::planner::planar::{Reading, Source};
 use crate::tile::copy::Copy;
@@ -83,17 +83,22 @@ impl Planner<'_> {
         let shape = shape_in_planes(self.graph, value)?;
         let readers = self.planar_borders.get(&value).copied().unwrap_or_default();
         border.iter_mut().zip(readers).for_each(|(has, needs)| *has = needs.max(*has));
-        let mut image = Planar::new(shape, self.pitch([shape[2], shape[3]]), border);
-        let buffer = if border == [0; 4] {
-            // An odd number of vectors lies between two planes, so that they do not share few sets of a cache.
-            image.lead = if image.vectors().is_multiple_of(2) { LANES } else { 0 };
-            self.buffer(image.bytes())
+        let pitch = self.code_pitch([shape[2], shape[3]]);
+        let (image, buffer) = if border == [0; 4] {
+            let image = Planar::apart(shape, pitch);
+            (image, self.buffer(image.bytes()))
         } else {
-            self.cleared(node, &image, between_pixels, around(grid))
+            let image = Planar::new(shape, pitch, border);
+            (image, self.cleared(node, &image, between_pixels, around(grid)))
         };
         let place = PlanesPlace { buffer, image, border, grid };
         self.code_planes.insert(value, place);
         Some(place)
+    }
+
+    /// How pixels lie in planes of codes: images do not stand side by side.
+    pub(super) fn code_pitch(&self, extents: [usize; 2]) -> Pitch {
+        Pitch { together: false, ..self.pitch(extents) }
     }
 
     /// The phases of a value that windows read.
@@ -102,7 +107,7 @@ impl Planner<'_> {
         node: NodeId,
         value: ValueId,
         reading: &Reading,
-        pitch: usize,
+        pitch: Pitch,
     ) -> Option<(usize, Planar)> {
         let narrow = self.codes.get(&value).filter(|place| place.image.pixel == QUAD).copied();
         let (arg, grid, steps) = match narrow {
@@ -113,7 +118,7 @@ impl Planner<'_> {
             }
             None => {
                 let place = self.codes_in_planes(node, value, [0; 4])?;
-                let [image, plane, row] = place.image.steps();
+                let [image, plane, row, _] = place.image.steps();
                 (place.arg(), place.grid, [image, plane, row, 4])
             }
         };
@@ -131,14 +136,14 @@ impl Planner<'_> {
         let of_planes = planes.image.steps();
         let (from, to) = if forth { (blocks.arg(), planes.arg()) } else { (planes.arg(), blocks.arg()) };
         if steps.column == signed(LANES) {
-            let (blocks, planes) = (steps, of_planes);
+            let (blocks, [image, plane, row, _]) = (steps, of_planes);
+            let planes = [image, plane, row];
             let regroup = Regroup { images, quads, rows, columns, blocks, planes, to_planes: forth };
             return self.kernel(node, regroup, vec![from, to]);
         }
         // Rows of a matrix, whose quads lie one after the other, or narrow pixels, which have one.
         let in_blocks = [steps.image, signed(QUAD), steps.row, steps.column];
-        let in_planes = [of_planes[0], of_planes[1], of_planes[2], signed(QUAD)];
-        let (walk, to_walk) = if forth { (in_blocks, in_planes) } else { (in_planes, in_blocks) };
+        let (walk, to_walk) = if forth { (in_blocks, of_planes) } else { (of_planes, in_blocks) };
         self.kernel(node, Copy::new(&[images, quads, rows, columns], &walk, &to_walk), vec![from, to]);
     }
 }

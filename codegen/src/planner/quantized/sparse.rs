@@ -142,11 +142,14 @@ impl Planner<'_> {
         let depth = window.taps() * (inputs / groups).div_ceil(QUAD);
         let dense = (pixels * outputs.div_ceil(LANES)) as f64 * (depth as f64 * choose::DENSE + STORE);
         let bytes = window.taps() * inputs / groups * outputs;
-        let mut of_planes = self.product(&window, &reading, (1, nonzeros));
-        of_planes.channels = of_group.div_ceil(QUAD);
+        let (positions, taps) = (window.axes[1].out.max(reading.extents[1]) + reading.gap(), window.taps());
+        let vectors = ((window.axes[0].out - 1) * positions + window.axes[1].out).div_ceil(LANES);
+        let (images, channels) = (window.images, of_group.div_ceil(QUAD));
+        let of_planes =
+            choose::Product { images, rows: outputs, nonzeros, vectors, channels, taps, aligned: taps == 1 };
         let mut candidates = of_planes.candidates(self.target.vectors);
         // Few vectors of positions have few sums.
-        let tiles = (window.images * of_planes.vectors.div_ceil(MAX_CHUNK)) as f64;
+        let tiles = (images * vectors.div_ceil(MAX_CHUNK)) as f64;
         for candidate in candidates.iter_mut().filter(|candidate| candidate.algorithm == Algorithm::Spmm) {
             candidate.cycles = candidate.cycles.max(tiles * nonzeros as f64 * WAIT);
         }
@@ -172,8 +175,8 @@ impl Planner<'_> {
         let (group, window) = self.product_window(product)?;
         let reading = window.reading();
         let out = window.output();
-        let pitch = self.pitch([out[2], out[3]]);
-        if reading.is_whole() && self.pitch(reading.extents) != pitch {
+        let pitch = self.code_pitch([out[2], out[3]]);
+        if reading.is_whole() && self.code_pitch(reading.extents) != pitch {
             return None;
         }
         let (x, image) = if reading.is_whole() {

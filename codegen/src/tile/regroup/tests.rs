@@ -1,5 +1,5 @@
 use super::*;
-use crate::layout::{CodeImage, Planar};
+use crate::layout::{CodeImage, Pitch, Planar};
 use crate::tile::testing::{GUARD, places, result};
 
 /// To planes and back, each quad where the layouts say.
@@ -7,10 +7,12 @@ fn round_trip(shape: [usize; 4], border: usize) {
     let [images, channels, rows, columns] = shape;
     let quads = channels.div_ceil(4);
     let blocks = CodeImage::new(shape, [border; 4]);
-    let planes = Planar::new([images, quads, rows, columns], columns + border, [border; 4]);
-    let (s, [image, plane, row]) = (blocks.strides(), planes.steps());
+    let pitch = Pitch { positions: columns + border, together: false };
+    let planes = Planar::new([images, quads, rows, columns], pitch, [border; 4]);
+    let (s, [image, plane, row, _]) = (blocks.strides(), planes.steps());
     let x: Vec<f32> = (0..blocks.bytes() / 4).map(|i| i as f32).collect();
-    let regroup = |to_planes| Regroup { images, quads, rows, columns, blocks: s, planes: planes.steps(), to_planes };
+    let regroup =
+        |to_planes| Regroup { images, quads, rows, columns, blocks: s, planes: [image, plane, row], to_planes };
     let started = |to_planes| {
         move |vectors| {
             let regroup = regroup(to_planes);

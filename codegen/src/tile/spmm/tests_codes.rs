@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::jit::testing::vectors_of_codes;
-use crate::layout::Planar;
+use crate::layout::{Pitch, Planar};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::testing::{buffer_of_bytes, bytes, check_bytes, code, places};
 
@@ -39,7 +39,7 @@ const PLAIN: Case = Case {
 /// What a buffer of planes of quads holds: codes in order of images, channels, rows and columns, and a number around.
 fn laid_out(image: &Planar, codes: &[u8], around: u8) -> Vec<u8> {
     let mut buffer = vec![around; image.bytes()];
-    let [n, quad, row] = image.steps();
+    let [n, quad, row, _] = image.steps();
     let [images, quads, height, width] = image.shape;
     let shape = [images, quads, QUAD, height, width];
     // In elements of four bytes, one for each byte of a quad.
@@ -53,8 +53,9 @@ impl Case {
         let [inputs, outputs] = self.quads.map(|quads| quads * QUAD);
         let [height, width] = self.extents;
         let [above, left] = self.kernel.map(|k| k / 2);
-        let from = Planar::new([self.images, self.quads[0], height, width], width + left, [above, left, above, left]);
-        let to = Planar::new([self.images, self.quads[1], height, width], width + left, [0; 4]);
+        let pitch = Pitch { positions: width + left, together: false };
+        let from = Planar::new([self.images, self.quads[0], height, width], pitch, [above, left, above, left]);
+        let to = Planar::new([self.images, self.quads[1], height, width], pitch, [0; 4]);
         let (taps, plane) = (self.kernel[0] * self.kernel[1], height * width);
         let x = bytes(self.images * inputs * plane, 1);
         let other = bytes(self.images * outputs * plane, 2);
@@ -86,7 +87,7 @@ impl Case {
             }
             expected.push(code(y, self.zeros[1]));
         }
-        let [_, channel, row] = from.steps();
+        let [_, channel, row, _] = from.steps();
         let offsets = (0..self.quads[0] * taps).map(|k| {
             let (i, j) = tap(k % taps);
             let (i, j) = (signed(i) - signed(above), signed(j) - signed(left));

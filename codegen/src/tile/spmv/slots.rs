@@ -134,7 +134,7 @@ impl Spmv {
                     stream.resize(end, 0.0);
                 };
                 head(&mut outputs().map(&bias));
-                head(&mut outputs().map(|o| integer(signed(o) * WORD)));
+                head(&mut outputs().map(|o| integer(self.place(o))));
                 (0..self.operands).for_each(|i| head(&mut outputs().map(|o| operand(i, o))));
                 let groups_before = windows.len() / windows_of_group(self.coded);
                 let mut group: Vec<Slots> = Vec::new();

@@ -6,7 +6,9 @@ use crate::tile::testing::result;
 /// A product, the weights not zero where `kept` says so of output and k.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    rows: usize,
+    rows: [usize; 2],
+    /// Whether results are an image in blocks, with a border to its right.
+    blocked: bool,
     outputs: usize,
     depth: usize,
     kept: fn(usize, usize) -> bool,
@@ -19,7 +21,8 @@ struct Case {
 }
 
 const PLAIN: Case = Case {
-    rows: 1,
+    rows: [1, 1],
+    blocked: false,
     outputs: 37,
     depth: 101,
     kept: |o, k| (o * 5 + k * 3 + k / 7) % 6 == 0,
@@ -32,9 +35,17 @@ const PLAIN: Case = Case {
 impl Case {
     /// Compares all targets with the definition.
     fn check(&self) {
-        let Case { rows, outputs, depth, .. } = *self;
+        let Case { rows: [height, width], outputs, depth, .. } = *self;
+        let rows = height * width;
         // Rows of x and y are further apart than they are long.
-        let (x_step, y_step) = (depth + 3, outputs + 5);
+        let x_step = depth + 3;
+        let (y_steps, block) = match self.blocked {
+            true => ([(width + 1) * LANES, LANES], height * (width + 1) * LANES),
+            false => ([width * (outputs + 5), outputs + 5], LANES),
+        };
+        let y_place =
+            |row: usize, o: usize| row / width * y_steps[0] + row % width * y_steps[1] + o / LANES * block + o % LANES;
+        let size = 1 + y_place(rows - 1, outputs - 1);
         let x = numbers(rows * x_step + WINDOW, 1);
         let mut weights = numbers(outputs * depth, 3);
         for (i, w) in weights.iter_mut().enumerate() {
@@ -43,9 +54,10 @@ impl Case {
         let matrix = Matrix::new(outputs, |o| (0, &weights[o * depth..][..depth]));
         let (bias, other) = (numbers(outputs, 4), numbers(outputs, 5));
         let spmv = Spmv {
-            rows,
-            steps_of_rows: [x_step, y_step].map(|step| signed(step * 4)),
+            rows: [(height, width * x_step, y_steps[0]), (width, x_step, y_steps[1])]
+                .map(|(count, x, y)| Axis::new(count, [signed(x * 4), 0, signed(y * 4)])),
             outputs,
+            block: signed(block * 4),
             depth,
             nonzeros: weights.iter().filter(|w| **w != 0.0).count(),
             coded: self.coded,
@@ -64,23 +76,22 @@ impl Case {
                 span.is_none_or(|(first, behind)| first >= 0 && behind <= signed(len * 4))
             };
             assert!(inside(reach.reads[0], x.len()) && inside(reach.reads[1], packed.numbers().len()), "{self:?}");
-            assert!(inside(reach.writes[2], (rows - 1) * y_step + outputs), "{self:?}");
+            assert!(inside(reach.writes[2], size), "{self:?}");
         }
         let buffers = [x.clone(), packed.numbers().to_vec()];
-        let y = result(&spmv, |vectors| spmv.schedule(vectors), &buffers, rows * y_step);
-        for (i, row) in y.chunks(y_step).enumerate() {
-            for (o, &y) in row.iter().enumerate() {
-                if o >= outputs {
-                    assert_eq!(y, crate::tile::testing::GUARD, "{self:?}: written between rows");
-                    continue;
-                }
-                let products = (0..depth).map(|k| weights[o * depth + k] * x[i * x_step + k]);
-                let sum = bias[o] + products.sum::<f32>();
-                let expected = if self.functions { (sum + other[o]).max(0.0) } else { sum };
-                let error = if self.factor == 1.0 { 0.0 } else { 1e-6 * (16 * depth) as f32 };
-                assert!((y - expected).abs() <= error, "{self:?}: row {i}, output {o}: {y}, not {expected}");
-            }
+        let y = result(&spmv, |vectors| spmv.schedule(vectors), &buffers, size);
+        let mut between = vec![true; size];
+        for (i, o) in (0..rows).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
+            let products = (0..depth).map(|k| weights[o * depth + k] * x[i * x_step + k]);
+            let sum = bias[o] + products.sum::<f32>();
+            let expected = if self.functions { (sum + other[o]).max(0.0) } else { sum };
+            let error = if self.factor == 1.0 { 0.0 } else { 1e-6 * (16 * depth) as f32 };
+            let y = y[y_place(i, o)];
+            assert!((y - expected).abs() <= error, "{self:?}: row {i}, output {o}: {y}, not {expected}");
+            between[y_place(i, o)] = false;
         }
+        let untouched = y.iter().zip(between).all(|(&y, between)| !between || y == crate::tile::testing::GUARD);
+        assert!(untouched, "{self:?}: written between rows");
     }
 }
 
@@ -97,7 +108,16 @@ fn shapes_of_every_size() {
 fn several_rows() {
     for rows in 2..=MAX_ROWS {
         for coded in [false, true] {
-            Case { rows, coded, functions: true, ..PLAIN }.check();
+            Case { rows: [1, rows], coded, functions: true, ..PLAIN }.check();
+        }
+    }
+}
+
+#[test]
+fn rows_in_a_grid() {
+    for rows in [[1, 1], [2, 2], [3, 3], [4, 4], [5, 1], [2, 7]] {
+        for coded in [false, true] {
+            Case { rows, coded, blocked: true, functions: true, ..PLAIN }.check();
         }
     }
 }
@@ -126,7 +146,7 @@ fn patterns() {
 fn sums_that_round() {
     for rows in [1, 3] {
         for coded in [false, true] {
-            Case { rows, coded, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
+            Case { rows: [1, rows], coded, depth: 530, kept: |o, k| (o + k) % 5 != 1, factor: 0.3, ..PLAIN }.check();
         }
     }
 }
