@@ -8,6 +8,7 @@ use crate::tile::contract::{Contract, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
+use crate::tile::dynamic::{Begins, DynamicCodes, DynamicGrid, Extremes};
 use crate::tile::fill::Fill;
 use crate::tile::global_pool::GlobalPool;
 use crate::tile::lane_sums::LaneSums;
@@ -69,6 +70,14 @@ works! {
     Pixels,
     /// Quads of codes moved between blocks and planes.
     Regroup,
+    /// The least and the largest of numbers, for a grid that follows from them.
+    Extremes,
+    /// The grid that follows.
+    DynamicGrid,
+    /// Numbers made codes of it.
+    DynamicCodes,
+    /// What sums over such codes begin with.
+    Begins,
     /// A sparse convolution over planes.
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
@@ -144,6 +153,10 @@ impl Work {
             Work::Recode(r) => r.images * r.blocks * LANES * r.rows * r.columns * (r.steps.len() + 1),
             Work::Pixels(p) => p.images * p.channels * p.rows * p.columns * 4,
             Work::Regroup(r) => r.elements(),
+            Work::Extremes(e) => e.elements,
+            Work::DynamicGrid(_) => LANES,
+            Work::DynamicCodes(c) => c.elements() * 2,
+            Work::Begins(b) => b.blocks * LANES,
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
@@ -226,6 +239,8 @@ impl Work {
             | Work::Slopes(Slopes { planes }) => planes.elements().to_string(),
             Work::PoolGrad(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::LaneSums(_) => self.elements().to_string(),
+            Work::DynamicCodes(c) => c.elements().to_string(),
+            Work::Extremes(_) | Work::DynamicGrid(_) | Work::Begins(_) => self.elements().to_string(),
             Work::Copy(_)
             | Work::Split(_)
             | Work::SignBits(_)
@@ -276,12 +291,16 @@ impl fmt::Display for Work {
                 _ => "i8_requantize",
             }),
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
+            Work::Extremes(_) => f.write_str("f32_extremes"),
+            Work::DynamicGrid(_) => f.write_str("f32_dynamic_grid"),
+            Work::DynamicCodes(_) => f.write_str("i8_dynamic_quantize"),
+            Work::Begins(_) => f.write_str("i32_begins"),
             Work::Regroup(r) => f.write_str(if r.to_planes { "i8_to_planes" } else { "i8_to_blocks" }),
             Work::Spmm(s) => write!(f, "{}_spmm_{}", element(&s.planes), s.chunk * LANES),
             Work::Unrolled(u) => {
                 write!(f, "{}_spmm_jit_{}x{LANES}", element(&u.planes), u.group.min(u.planes.rows))
             }
-            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
+            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", s.form.word()),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",
                 (PoolKind::Average { .. }, None) => "f32_average_pool",

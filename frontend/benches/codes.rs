@@ -33,8 +33,12 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind { name: "dense", encoding: dense, layers: 3 },
     Kind { name: "8 bits", encoding: |rng| grid(rng, 8, 0.0002, 128.0, 0..256), layers: 5 },
-    Kind { name: "256 values", encoding: |rng| codebook(rng, 256), layers: 5 },
-    Kind { name: "100 values", encoding: |rng| codebook(rng, 100), layers: 5 },
+    Kind { name: "256 values", encoding: |rng| codebook(rng, 256, 0.0), layers: 5 },
+    Kind { name: "100 values", encoding: |rng| codebook(rng, 100, 0.0), layers: 5 },
+    Kind { name: "90 % zeros", encoding: sparse, layers: 8 },
+    Kind { name: "90 % zeros, 256 values", encoding: |rng| codebook(rng, 256, 0.9), layers: 14 },
+    Kind { name: "90 % zeros, 100 values", encoding: |rng| codebook(rng, 100, 0.9), layers: 14 },
+    Kind { name: "90 % zeros, 32 values", encoding: |rng| codebook(rng, 32, 0.9), layers: 14 },
     Kind { name: "4 bits", encoding: |rng| grid(rng, 4, 0.02, 8.0, 0..16), layers: 8 },
     Kind { name: "ternary", encoding: |rng| grid(rng, 2, 0.02, 2.0, 1..4), layers: 16 },
     Kind { name: "binary", encoding: |rng| grid(rng, 1, 0.02, 0.5, 0..2), layers: 28 },
@@ -52,11 +56,20 @@ fn grid(rng: &mut ChaCha8Rng, bits: u8, scale: f32, zero: f32, codes: std::ops::
     Encoding::Quantized { params, codes: Packed::pack(bits, &codes) }
 }
 
-/// Values of a codebook, each as likely as the others.
-fn codebook(rng: &mut ChaCha8Rng, values: u32) -> Encoding {
-    let codes: Vec<u32> = (0..WIDTH * WIDTH).map(|_| rng.random_range(0..values)).collect();
-    let mut codebook: Vec<f32> = (0..values).map(|_| rng.random_range(-0.02..0.02)).collect();
-    codebook.sort_by(f32::total_cmp);
+/// Numbers, nine of ten of which are zero.
+fn sparse(rng: &mut ChaCha8Rng) -> Encoding {
+    let number = |_| if rng.random_bool(0.9) { 0.0 } else { rng.random_range(-0.02..0.02) };
+    let numbers: Vec<f32> = (0..WIDTH * WIDTH).map(number).collect();
+    Encoding::Dense(Tensor::f32([WIDTH * WIDTH], numbers).into_parts().1)
+}
+
+/// Values of a codebook: zero, this share of all, and the others as likely as each other.
+fn codebook(rng: &mut ChaCha8Rng, values: u32, zeros: f64) -> Encoding {
+    let mut codebook: Vec<f32> = (0..values).map(|i| 0.02 * (i as f32 / values as f32 - 0.45)).collect();
+    let zero = values * 9 / 20;
+    codebook[zero as usize] = 0.0;
+    let code = |_| if rng.random_bool(zeros) { zero } else { rng.random_range(0..values) };
+    let codes: Vec<u32> = (0..WIDTH * WIDTH).map(code).collect();
     let codebook = Tensor::f32([codebook.len()], codebook).into_parts().1;
     let bits = u8::try_from(values.next_power_of_two().ilog2()).expect("few bits");
     Encoding::Clustered { codebook, codes: Packed::pack(bits, &codes) }

@@ -7,7 +7,8 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::spmv::{MAX_ROWS, Spmv, WINDOW};
+use crate::tile::contract::MAX_BYTES;
+use crate::tile::spmv::{Form, MAX_ROWS, Spmv, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -159,6 +160,8 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
 
 /// Tiles of rows that read all weights of a sparse product one after the other, at most.
 const MAX_TILES: usize = 4;
+/// Values of a codebook whose bytes two registers hold.
+const HALF: usize = MAX_BYTES / 2;
 
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
@@ -168,8 +171,8 @@ pub(super) struct FewRows {
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
-    /// Whether weights are codes.
-    pub(super) coded: bool,
+    /// How weights are kept.
+    pub(super) form: Form,
     pub(super) vectors: Vectors,
 }
 
@@ -189,15 +192,21 @@ impl FewRows {
 
     fn cycles(&self) -> f64 {
         let slots = self.slots();
-        let bytes = if self.coded { 22.7 } else { 76.0 };
+        let bytes = match self.form {
+            Form::Numbers => 76.0,
+            Form::Codes => 22.7,
+            Form::Bytes(_) => 28.0,
+        };
         // Where a vector is one register, rows share what is done for each slice and slot.
-        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.coded) {
-            (1, false) => (50.0, 2.8, 20.0, 2.2),
-            (1, true) => (50.0, 3.2, 20.0, 2.2),
-            (2, false) => (60.0, 9.0, 60.0, 9.0),
-            (2, true) => (60.0, 17.0, 60.0, 17.0),
-            (_, false) => (60.0, 31.0, 60.0, 31.0),
-            (_, true) => (60.0, 58.0, 60.0, 58.0),
+        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.form) {
+            (1, Form::Numbers) => (50.0, 2.8, 20.0, 2.2),
+            (1, Form::Codes) => (50.0, 3.2, 20.0, 2.2),
+            (1, Form::Bytes(..=HALF)) => (60.0, 4.6, 20.0, 2.2),
+            (1, Form::Bytes(_)) => (70.0, 6.0, 20.0, 2.2),
+            (2, Form::Numbers) => (60.0, 9.0, 60.0, 9.0),
+            (2, _) => (60.0, 17.0, 60.0, 17.0),
+            (_, Form::Numbers) => (60.0, 31.0, 60.0, 31.0),
+            (_, _) => (60.0, 58.0, 60.0, 58.0),
         };
         let tile: usize = Spmv::tile(self.rows, self.vectors).iter().product();
         let tiles = (self.rows[0] * self.rows[1] / tile) as f64;
@@ -329,7 +338,7 @@ mod tests {
                 let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
                 let dense = dense.max(reading(depth * outputs * 4));
                 let cycles = |nonzeros| {
-                    FewRows { rows: [1, rows], outputs, depth, nonzeros, coded: false, vectors }
+                    FewRows { rows: [1, rows], outputs, depth, nonzeros, form: Form::Numbers, vectors }
                         .candidate()
                         .map(|c| c.cycles)
                 };
@@ -345,7 +354,7 @@ mod tests {
     #[test]
     fn few_rows_are_few_and_long() {
         let of = |rows, depth| {
-            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
+            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, form: Form::Codes, vectors: Vectors::Avx512 };
             few.candidate().is_some()
         };
         assert!(of([4, 4], 32) && !of([4, 5], 32) && !of([1, 4], 31));

@@ -101,6 +101,8 @@ pub(crate) struct Planner<'g> {
     code_planes: HashMap<ValueId, quantized::PlanesPlace>,
     /// Borders that the readers of codes need.
     code_borders: HashMap<ValueId, [usize; 4]>,
+    /// Products of codes whose grid is known only when the numbers are.
+    dynamic: quantized::Dynamic,
     /// What computes layers of compressed weights.
     choices: Choices,
     /// How many weights of layers are not zero, by their constant.
@@ -173,6 +175,7 @@ pub(crate) fn plan(
         codes: HashMap::new(),
         code_planes: HashMap::new(),
         code_borders: HashMap::new(),
+        dynamic: quantized::Dynamic::default(),
         choices: Choices::default(),
         nonzeros: HashMap::new(),
         sparse_weights: 0,
@@ -184,6 +187,7 @@ pub(crate) fn plan(
             planner.replaces.insert(*value, graph.inputs()[resident.input].into());
         }
     }
+    planner.find_dynamic();
     planner.find_masks();
     planner.find_chains();
     planner.find_sparse();
@@ -267,6 +271,7 @@ impl Planner<'_> {
         }
         let families = [
             Planner::dequantize,
+            Planner::dynamic_quantize,
             Planner::view,
             Planner::image,
             Planner::rows,

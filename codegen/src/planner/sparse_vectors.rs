@@ -1,6 +1,6 @@
 //! Products of few rows and constant matrices that are mostly zero: lanes are outputs.
 
-use optc_ir::{Constant, Op};
+use optc_ir::{Constant, Encoding, Op};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
@@ -14,7 +14,7 @@ use crate::tile::epilogue::Other;
 use crate::tile::function::Function;
 use crate::tile::schedule::Axis;
 use crate::tile::spmm::Matrix;
-use crate::tile::spmv::{self, Codebook, Spmv};
+use crate::tile::spmv::{self, Codebook, Form, Spmv};
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 /// Functions of sums in order, and for each operand one number an output.
@@ -31,10 +31,23 @@ impl Planner<'_> {
         (weights, nonzeros): (&Constant, usize),
     ) -> Option<Candidate> {
         let ([_, outputs, depth], vectors) = (layer.shape, self.target.vectors);
-        let few = FewRows { rows, outputs, depth, nonzeros, coded: false, vectors };
+        let few = FewRows { rows, outputs, depth, nonzeros, form: Form::Numbers, vectors };
         few.candidate().filter(|_| is_sparse(nonzeros, outputs * depth))?;
         self.of_outputs(chain, layer)?;
-        FewRows { coded: is_coded(weights), ..few }.candidate()
+        FewRows { form: self.form(layer, rows, (weights, nonzeros)), ..few }.candidate()
+    }
+
+    /// How weights of a layer of few rows are kept: codes of few bits always, bytes where that takes fewer cycles.
+    fn form(&self, layer: &SparseMatrix, rows: [usize; 2], (weights, nonzeros): (&Constant, usize)) -> Form {
+        let ([_, outputs, depth], vectors) = (layer.shape, self.target.vectors);
+        let cycles = |form| {
+            let few = FewRows { rows, outputs, depth, nonzeros, form, vectors };
+            few.candidate().map_or(f64::INFINITY, |candidate| candidate.cycles)
+        };
+        match Form::of(values(weights), Spmv::tile(rows, vectors).iter().product(), vectors) {
+            form @ Form::Bytes(_) if cycles(form) >= cycles(Form::Numbers) => Form::Numbers,
+            form => form,
+        }
     }
 
     /// What is done with the sums of a chain, and the numbers of its operands: each has one an output, since nothing
@@ -99,10 +112,10 @@ impl Planner<'_> {
             Some((bias, factor)) => self.f32_constant(bias)?.as_f32()?.iter().map(|b| b * factor).collect(),
             None => vec![0.0; outputs],
         };
-        let coded = is_coded(constant);
-        let groups = pack::with_numbers(constant, |weights| spmv::groups(&matrix(weights), depth, coded))?;
+        let form = self.form(layer, rows.map(|axis| axis.count), (constant, nonzeros));
+        let groups = pack::with_numbers(constant, |weights| spmv::groups(&matrix(weights), depth, form))?;
         let (threads, operands) = (self.target.threads, numbers.len());
-        let spmv = Spmv { rows, outputs, block, depth, nonzeros, coded, groups, threads, steps, operands };
+        let spmv = Spmv { rows, outputs, block, depth, nonzeros, form, groups, threads, steps, operands };
         // Kernels find what they read and write by numbers of 32 bits.
         let ends = rows.iter().map(|axis| signed(axis.count) * axis.steps[0].max(axis.steps[2]));
         let far = signed(spmv.bytes()).max(signed(outputs.div_ceil(LANES)) * block);
@@ -115,7 +128,15 @@ impl Planner<'_> {
     }
 }
 
-/// Whether kernels read weights as codes.
-fn is_coded(weights: &Constant) -> bool {
-    pack::with_numbers(weights, |weights| Codebook::of(weights.iter().copied()).is_some()).unwrap_or(false)
+/// Values of weights, zero among them, if they are few. A codebook need not be looked for where weights have one.
+fn values(weights: &Constant) -> Option<usize> {
+    let of = |weights: &[f32]| Codebook::of(weights.iter().copied()).map(|codebook| codebook.len());
+    match weights.encoding() {
+        Encoding::Clustered { codebook, .. } => of(codebook.as_f32()?),
+        Encoding::Sparse { values, .. } => match &**values {
+            Encoding::Clustered { codebook, .. } => of(codebook.as_f32()?),
+            _ => pack::with_numbers(weights, of)?,
+        },
+        _ => pack::with_numbers(weights, of)?,
+    }
 }

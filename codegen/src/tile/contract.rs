@@ -17,7 +17,7 @@ mod signs;
 use optc_ir::ExecError;
 
 use self::coded::Book;
-pub(crate) use self::coded::{Code, MAX_BYTES};
+pub(crate) use self::coded::{Code, MAX_BYTES, place_of_byte, planes_vectors, push_bytes, write_planes};
 pub(crate) use self::signs::Signs;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};

@@ -237,6 +237,30 @@ fn few_rows() {
     }
 }
 
+/// Weights of more values, which caches do not hold, are bytes where these are looked up.
+#[test]
+fn few_rows_of_bytes() {
+    for (values, functions) in [(100, false), (200, true)] {
+        let mut net = Net::new("sparse", 31);
+        let (n, k) = (1500, 1900);
+        let x = net.random_input(&[1, k]);
+        let weights = shared(&sparse(&mut net.rng, &[n, k]), values);
+        let (w, b) = (net.graph.add_tensor("w", weights).into(), net.dense(&[n]));
+        let mut y = net.add(Linear { act: Act::Relu }, &[x, w, b]);
+        if functions {
+            let scale = net.dense(&[1, n]);
+            y = net.add(Op::Binary(Binary::Mul), &[y, scale]);
+        }
+        let (graph, inputs) = net.finish(y);
+        let what = format!("{values} values");
+        agree(&what, &graph, &inputs);
+        for (vectors, kernel) in [(Vectors::Avx512, "c8_spmv"), (Vectors::Avx2, "f32_spmv")] {
+            assert_eq!(kernels(&graph, &Target { vectors, threads: 1 }, kernel), 1, "{what}, {vectors}");
+        }
+        same_bits(&what, &graph, &inputs);
+    }
+}
+
 /// Lookups lane by lane take longer than products, and more rows than a few are lanes themselves.
 #[test]
 fn few_rows_by_other_kernels() {

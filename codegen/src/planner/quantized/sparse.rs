@@ -222,13 +222,13 @@ impl Planner<'_> {
             let unrolled = self.unrolled(planes, Arc::new(Pattern::new(&matrix, offsets)));
             let (packing, how) = (unrolled.clone(), format!("unrolled {end:?} {}", unrolled.group));
             let packed = move || Some(packing.pack(&matrix, begin, channel));
-            (unrolled.into(), self.packed_quantized(product, how, packed))
+            (unrolled.into(), self.packed_quantized(&product.weights, how, packed))
         } else {
             let nonzeros = (0..rows).map(|row| matrix.row(row).len()).sum();
             let spmm = self.rolled(planes, nonzeros, &offsets)?;
             let (packing, how) = (spmm.clone(), format!("spmm {end:?} {:?} {offsets:?}", spmm));
             let packed = move || Some(packing.pack(&matrix, &offsets, begin, channel));
-            (spmm.into(), self.packed_quantized(product, how, packed))
+            (spmm.into(), self.packed_quantized(&product.weights, how, packed))
         };
         let mut args = vec![x, w, place.arg()];
         if masked {

@@ -56,11 +56,11 @@ impl Code {
     pub(crate) fn word(self) -> &'static str {
         match self.values {
             _ if self.integers => "q8",
-            ..=2 => "b1",
+            0..=2 => "b1",
             3 => "t2",
             4 => "c2",
             5..=16 => "c4",
-            ..=MAX_VALUES => "c5",
+            17..=MAX_VALUES => "c5",
             _ => "c8",
         }
     }
@@ -135,7 +135,7 @@ impl Code {
     /// Vectors that hold the values of digits.
     fn patterns(self) -> usize {
         if self.are_bytes() {
-            return if self.integers { 0 } else { BYTES * self.values.next_multiple_of(HALF) / VECTOR_BYTES };
+            return if self.integers { 0 } else { planes_vectors(self.values) };
         }
         self.shared() + (self.digits() - self.shared()) * self.tables(self.digits())
     }
@@ -237,7 +237,7 @@ impl Contract {
                         let from = (first + tile * blocks) * LANES;
                         packed.extend([0.0; LANES]);
                         match code.are_bytes() {
-                            true => write_planes(packed, code, values),
+                            true => write_planes(packed, code.patterns(), values),
                             false => write_patterns(packed, code, values),
                         }
                         if code.scaled {
@@ -298,24 +298,34 @@ fn write_bytes(packed: &mut Vec<f32>, code: Code, k: std::ops::Range<usize>, dig
     let mut bytes = [0; VECTOR_BYTES];
     for (i, k) in k.enumerate() {
         for lane in 0..LANES {
-            let place = if code.integers { i * LANES + lane } else { lane / 4 * LANES + i * 4 + lane % 4 };
+            let place = if code.integers { i * LANES + lane } else { place_of_byte(i, lane) };
             bytes[place] = digit(lane, k).to_le_bytes()[0];
         }
     }
     push_bytes(packed, &bytes);
 }
 
-/// Appends the bytes of values as [`LookupBytes`] finds them, if they are looked up.
-fn write_planes(packed: &mut Vec<f32>, code: Code, values: &[f32]) {
-    let entries = code.patterns() * VECTOR_BYTES / BYTES;
+/// Vectors that hold so many values byte by byte, as [`LookupBytes`] finds them.
+pub(crate) fn planes_vectors(values: usize) -> usize {
+    BYTES * values.next_multiple_of(HALF) / VECTOR_BYTES
+}
+
+/// Appends values byte by byte, in so many vectors.
+pub(crate) fn write_planes(packed: &mut Vec<f32>, vectors: usize, values: &[f32]) {
+    let entries = vectors * VECTOR_BYTES / BYTES;
     for byte in 0..BYTES {
         let of_value = |entry| values.get(entry).map_or(0, |value: &f32| value.to_le_bytes()[byte]);
         push_bytes(packed, &(0..entries).map(of_value).collect::<Vec<u8>>());
     }
 }
 
+/// The place of a byte that is looked up, and becomes that lane of the i-th vector.
+pub(crate) fn place_of_byte(i: usize, lane: usize) -> usize {
+    lane / 4 * LANES + i * 4 + lane % 4
+}
+
 /// Appends whole words of bytes.
-fn push_bytes(packed: &mut Vec<f32>, bytes: &[u8]) {
+pub(crate) fn push_bytes(packed: &mut Vec<f32>, bytes: &[u8]) {
     packed.extend(bytes.as_chunks::<BYTES>().0.iter().map(|word| f32::from_le_bytes(*word)));
 }
 
