@@ -19,6 +19,8 @@ pub enum Algorithm {
     SpmmUnrolled,
     /// A sparse product of few rows, whose lanes are outputs.
     Spmv,
+    /// A product by lists of the places where blocks of outputs have weights.
+    Listed,
     /// A product with codes that stand for weights, or for several of them.
     Codes,
     /// A product of signs: of bits.
@@ -27,14 +29,20 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 6] = [
+    pub const ALL: [Algorithm; 7] = [
         Algorithm::Dense,
         Algorithm::Spmm,
         Algorithm::SpmmUnrolled,
         Algorithm::Spmv,
+        Algorithm::Listed,
         Algorithm::Codes,
         Algorithm::Signs,
     ];
+
+    /// Whether images lie in planes for it.
+    pub(crate) fn is_in_planes(self) -> bool {
+        matches!(self, Algorithm::Spmm | Algorithm::SpmmUnrolled)
+    }
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -43,6 +51,7 @@ impl Algorithm {
             Algorithm::Spmm => "spmm",
             Algorithm::SpmmUnrolled => "spmm_jit",
             Algorithm::Spmv => "spmv",
+            Algorithm::Listed => "listed",
             Algorithm::Codes => "codes",
             Algorithm::Signs => "xnor",
         }

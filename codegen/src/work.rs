@@ -188,6 +188,9 @@ impl Work {
             Work::Contract(c) => {
                 let outer = c.images * c.groups;
                 let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.terms());
+                if let Weights::Listed(listed) = c.weights {
+                    return format!("{}×{}, {} weights", c.images * points, c.groups * outputs, listed.nonzeros);
+                }
                 if outer == 1 {
                     format!("{points}×{outputs}×{depth}")
                 } else {
@@ -248,9 +251,10 @@ impl fmt::Display for Work {
                     Weights::Coded(code) => code.word(),
                     Weights::Signs(_) => "xnor",
                     Weights::Quads { .. } => "i8",
-                    Weights::Packed | Weights::Rows { .. } => "f32",
+                    Weights::Packed | Weights::Rows { .. } | Weights::Listed(_) => "f32",
                 };
                 let word = match () {
+                    () if matches!(c.weights, Weights::Listed(_)) => "listed",
                     () if c.runs.iter().any(|run| run.loops.len() > 1) => "conv",
                     () if !matches!(weights, "f32" | "i8") && c.rows * c.columns == 1 => "gemv",
                     () => "gemm",

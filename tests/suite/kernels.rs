@@ -4,6 +4,7 @@
 mod coded;
 mod codes;
 mod gradients;
+mod listed;
 mod movement;
 mod recurrent;
 mod resize;

@@ -5,7 +5,7 @@ use cranelift_codegen::settings::Configurable;
 
 use super::*;
 use crate::lower::functions;
-use crate::tile::contract::{Code, Contract, Run, Signs, Tiling, Weights};
+use crate::tile::contract::{Code, Contract, Listed, Run, Signs, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::epilogue::{Epilogue, Other, Strides};
@@ -39,6 +39,27 @@ fn contract() -> Work {
         weights: Weights::Packed,
         epilogue: Epilogue { bias: true, ..Epilogue::default() },
         tiling: Tiling { blocks: 1, rows: 2, columns: 3 },
+    };
+    contract.into()
+}
+
+/// Two columns of points by two blocks of outputs that share a list of places of x.
+fn listed() -> Work {
+    let listed = Listed { nonzeros: 40, words: 100, span: (0, 60), ways: 1, points_first: true };
+    let block = 4 * LANES as i64;
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: 2 * LANES,
+        rows: 1,
+        columns: 2,
+        runs: Vec::new(),
+        x: Strides { column: block, ..Strides::default() },
+        y: Strides { column: block, block: 2 * block, ..Strides::default() },
+        whole_blocks: true,
+        weights: Weights::Listed(listed),
+        epilogue: Epilogue { bias: true, ..Epilogue::default() },
+        tiling: Tiling { blocks: 2, rows: 1, columns: 2 },
     };
     contract.into()
 }
@@ -233,6 +254,7 @@ fn code_is_as_it_was() {
         ("ternary_4", ternary()),
         ("signs_32", signs()),
         ("sign_bits_20", sign_bits()),
+        ("listed_32x2", listed()),
         ("spmm_2", spmm()),
         ("spmm_jit_2", unrolled()),
         ("spmv_3", spmv()),

@@ -17,6 +17,7 @@ mod fold;
 mod gather;
 mod gradients;
 mod image;
+mod listed;
 mod map;
 mod mask;
 mod matrix;
@@ -48,6 +49,7 @@ use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
+use crate::tile::contract::listed::Positions;
 use crate::tile::function::Function;
 use crate::work::Work;
 use chain::Chain;
@@ -76,6 +78,8 @@ pub(crate) struct Planner<'g> {
     borders: HashMap<ValueId, [usize; 4]>,
     /// Convolutions that are computed as sparse products, and how.
     sparse: HashMap<NodeId, Algorithm>,
+    /// Convolutions that are computed by lists, and where their blocks of outputs have weights.
+    listed: HashMap<NodeId, Arc<Positions>>,
     /// Elements from one row to the next of planes of these extents, where there are gaps.
     pitches: HashMap<[usize; 2], usize>,
     /// Borders that those readers of a value need that read it in planes.
@@ -157,6 +161,7 @@ pub(crate) fn plan(
         packed_values: HashMap::new(),
         borders: HashMap::new(),
         sparse: HashMap::new(),
+        listed: HashMap::new(),
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),

@@ -10,10 +10,12 @@ use super::Planner;
 use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
+use super::listed::computed_groups;
 use super::planar::Reading;
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
 use crate::layout::Planar;
 use crate::plan::Arg;
+use crate::tile::contract::listed::Positions;
 use crate::tile::schedule::segment_runs;
 use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
@@ -32,6 +34,9 @@ const PANEL_VECTORS: usize = 8;
 /// Weights whose code and numbers, some 15 bytes each, stay in a processor's own caches from run to run.
 const CACHED_CODE: usize = 60_000;
 
+/// The share of places in blocks below which lists gain more than codes of few values.
+const LESS_THAN_CODES: f64 = 0.25;
+
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
 
@@ -48,6 +53,8 @@ struct Convolution {
     nonzeros: usize,
     /// Whether most are.
     sparse: bool,
+    /// Where blocks of outputs have weights, if they have few.
+    positions: Option<Arc<Positions>>,
 }
 
 /// Constants of a layer.
@@ -81,7 +88,12 @@ impl Planner<'_> {
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, self.nonzeros(weights)?);
             let sparse = is_sparse(nonzeros, constant.len());
-            Some(Convolution { node, window, group, weights, nonzeros, sparse })
+            let positions = self.conv_positions(node, conv, &window).filter(|positions| {
+                // Codes are no candidates, but gain something too.
+                positions.share() <= LESS_THAN_CODES || self.coded_convolution(weights, group, &window).is_none()
+            });
+            let positions = positions.map(Arc::new);
+            Some(Convolution { node, window, group, weights, nonzeros, sparse, positions })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
         // Beside sparse layers others may gain from planes.
@@ -91,8 +103,10 @@ impl Planner<'_> {
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
         self.choices.convolutions = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
-            if chosen != Algorithm::Dense {
+            if chosen.is_in_planes() {
                 self.sparse.insert(convolution.node, chosen);
+            } else if let Some(positions) = convolution.positions.as_ref().filter(|_| chosen == Algorithm::Listed) {
+                self.listed.insert(convolution.node, positions.clone());
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
                 self.choose(convolution.node, (weights, convolution.nonzeros), candidates, chosen);
@@ -130,19 +144,25 @@ impl Planner<'_> {
 
     /// What computes each convolution, by what candidates and conversions cost; and what all of it costs.
     fn choose_sparse(&self, convolutions: &[Convolution], candidates: &[Vec<Candidate>]) -> (Vec<Algorithm>, Modelled) {
-        let in_planes = |candidates: &[Candidate]| {
-            cheapest(candidates.iter().filter(|candidate| candidate.algorithm != Algorithm::Dense))
+        let cheapest_of = |candidates: &[Candidate], planes: bool| {
+            cheapest(candidates.iter().filter(|candidate| candidate.algorithm.is_in_planes() == planes))
         };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
+        // Cycles that lists save where layers are in blocks.
+        let mut gained = 0.0;
         // The layer that computes each value.
         let mut index = HashMap::new();
         for (convolution, candidates) in convolutions.iter().zip(candidates) {
             index.insert(self.end_of(convolution.node), layers.len());
             let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            let in_blocks = cheapest_of(candidates, false);
+            if let (Some(dense), Some(listed)) = (dense, in_blocks) {
+                gained += dense.cycles - listed.cycles;
+            }
             layers.push(Layer {
-                blocks: dense.map_or(f64::INFINITY, |candidate| candidate.cycles),
-                planes: in_planes(candidates).map(|candidate| candidate.cycles),
+                blocks: in_blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: cheapest_of(candidates, true).map(|candidate| candidate.cycles),
             });
         }
         let others = layers.len();
@@ -186,9 +206,9 @@ impl Planner<'_> {
         }
         let chosen = choose::choose(&layers, &values);
         let algorithm = |(candidates, &planes): (&Vec<Candidate>, &bool)| {
-            in_planes(candidates).filter(|_| planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
+            cheapest_of(candidates, planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
         };
-        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks };
+        let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks + gained };
         (candidates.iter().zip(&chosen.planes[..others]).map(algorithm).collect(), modelled)
     }
 
@@ -200,16 +220,14 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { node, ref window, group, nonzeros, sparse, .. } = convolution;
+        let &Convolution { node, ref window, group, nonzeros, sparse, ref positions, .. } = convolution;
         let reading = window.reading();
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
         let product = self.product(window, &reading, (group, nonzeros));
         let pixels = images * rows * columns;
-        let per_group = [channels / group, outputs / group];
-        // Groups that do not fill blocks of channels are computed as one.
-        let depthwise = group > 1 && per_group == [1, 1];
-        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
+        let depthwise = group > 1 && channels == group && outputs == group;
+        let groups = if depthwise { group } else { computed_groups(group, window) };
         let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
         let split = if reading.is_whole() {
@@ -220,8 +238,9 @@ impl Planner<'_> {
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
         let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        candidates.extend(positions.as_ref().map(|positions| self.listed_convolution(positions, window)));
         candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
-        self.admitted(node, sparse, candidates)
+        self.admitted(node, sparse || positions.is_some(), candidates)
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.

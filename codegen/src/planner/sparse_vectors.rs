@@ -1,5 +1,7 @@
 //! Products of few rows and constant matrices that are mostly zero: lanes are outputs.
 
+use std::sync::Arc;
+
 use optc_ir::op::Conv;
 use optc_ir::op::window::WindowAxis;
 use optc_ir::{Constant, NodeId, Op};
@@ -90,11 +92,16 @@ impl Planner<'_> {
         let layer = self.pixel(node, conv, window)?;
         let w = graph.operand(node, 1)?;
         let (weights, nonzeros) = (graph.constant(w)?, self.nonzeros(w)?);
-        let candidates = vec![self.few_rows(chain, &layer, (weights, nonzeros))?, layer.dense()];
+        let mut candidates = vec![self.few_rows(chain, &layer, (weights, nonzeros))?, layer.dense()];
+        let positions = self.conv_positions(node, conv, window);
+        candidates.extend(positions.as_ref().map(|positions| self.listed_convolution(positions, window)));
         let candidates = self.admitted(node, true, candidates);
         let algorithm = candidates.first()?.algorithm;
         self.choose(node, (weights, nonzeros), candidates, algorithm);
-        if algorithm == Algorithm::Dense {
+        if let Some(positions) = positions.filter(|_| algorithm == Algorithm::Listed) {
+            self.listed.insert(node, Arc::new(positions));
+        }
+        if algorithm != Algorithm::Spmv {
             return None;
         }
         let planned = self.sparse_vectors(chain, &layer, nonzeros);

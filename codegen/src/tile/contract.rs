@@ -12,12 +12,14 @@
 //! over a padded image needs no copy of its windows.
 
 mod coded;
+pub(crate) mod listed;
 mod signs;
 
 use optc_ir::ExecError;
 
 use self::coded::Book;
 pub(crate) use self::coded::{Code, MAX_VALUES};
+pub(crate) use self::listed::Listed;
 pub(crate) use self::signs::Signs;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
@@ -58,6 +60,8 @@ pub(crate) enum Weights {
     Quads { summed: usize },
     /// Signs, as [`Contract::pack_signs`] laid them out for the tiling; so is x. A k is a word of them.
     Signs(Signs),
+    /// Those of some k alone, as [`Contract::pack_lists`] laid them out, which lists name.
+    Listed(Listed),
 }
 
 /// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
@@ -165,7 +169,7 @@ impl Weights {
         match self {
             Weights::Coded(code) => return code.tile_cycles(blocks, points),
             Weights::Signs(_) => return Signs::tile_cycles(blocks, points),
-            Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } => {}
+            Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } | Weights::Listed(_) => {}
         }
         let sums = blocks * points;
         let loads = match (blocks, points) {
@@ -191,7 +195,11 @@ impl Contract {
 
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        self.images * self.groups * self.outputs * self.rows * self.columns * self.terms()
+        let points = self.images * self.rows * self.columns;
+        match self.weights {
+            Weights::Listed(listed) => points * listed.nonzeros,
+            _ => points * self.groups * self.outputs * self.terms(),
+        }
     }
 
     /// Products that are summed for each output.
@@ -218,9 +226,7 @@ impl Contract {
 
     /// Sees the points of all rows as those of one, if they lie so and it takes fewer cycles.
     pub(crate) fn flatten(&mut self, target: &Target) {
-        let follows = |s: &Strides| s.row == s.column * signed(self.columns);
-        let flat = [&self.x, &self.y].into_iter().chain(&self.epilogue.operands).all(follows);
-        if !flat || self.rows == 1 {
+        if !self.is_flat() || self.rows == 1 {
             return;
         }
         let shape = [self.blocks(), 1, self.rows * self.columns];
@@ -229,6 +235,12 @@ impl Contract {
         if tiling.cycles(&self.weights, shape, target.threads) < now {
             (self.rows, self.columns, self.tiling) = (1, shape[2], tiling);
         }
+    }
+
+    /// Whether the points of all rows lie as those of one.
+    pub(crate) fn is_flat(&self) -> bool {
+        let follows = |s: &Strides| s.row == s.column * signed(self.columns);
+        [&self.x, &self.y].into_iter().chain(&self.epilogue.operands).all(follows)
     }
 
     /// Lays weights out for the tiling: tile by tile of blocks, k by k, the outputs of the tile; missing
@@ -342,13 +354,15 @@ impl Contract {
                 let image = self.along(|s| s.image, self.weight_image(), 0);
                 let group = self.along(|s| s.group, self.weight_group(), bias(self.blocks()));
                 let block = self.along(|s| s.block * signed(blocks), self.weight_tile(blocks), bias(blocks));
-                let axes = [
-                    Axis { count: self.images, steps: image },
-                    Axis { count: self.groups, steps: group },
-                    Axis { count, steps: block },
+                let images = Axis { count: self.images, steps: image };
+                let outputs = [Axis { count: self.groups, steps: group }, Axis { count, steps: block }];
+                let points = [
                     Axis { count: row_count, steps: self.along(|s| s.row * signed(rows), 0, 0) },
                     Axis { count: column_count, steps: self.along(|s| s.column * signed(length), 0, 0) },
                 ];
+                let points_first = matches!(self.weights, Weights::Listed(Listed { points_first: true, .. }));
+                let [first, then] = if points_first { [points, outputs] } else { [outputs, points] };
+                let axes = [images].into_iter().chain(first).chain(then);
                 schedule.parts.push(Part::new(axes, start, nest));
             }
         }
@@ -398,6 +412,7 @@ impl Contract {
             Weights::Rows { group, .. } => group,
             Weights::Coded(code) => signed(self.tiles_of_group(|blocks| self.coded_tile(code, blocks)) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.tiles_of_group(|blocks| self.signs_tile(blocks)) * VECTOR_BYTES),
+            Weights::Listed(_) => signed(self.tiles_of_group(|_| 1)) * Listed::TILE,
         }
     }
 
@@ -413,6 +428,7 @@ impl Contract {
             Weights::Rows { .. } => signed(blocks * VECTOR_BYTES),
             Weights::Coded(code) => signed(self.coded_tile(code, blocks) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.signs_tile(blocks) * VECTOR_BYTES),
+            Weights::Listed(_) => Listed::TILE,
         }
     }
 
@@ -443,8 +459,12 @@ impl Contract {
             }
         }
         let x = |point: usize, tap: i64| X.at(at(self.x, 0, point) + tap);
+        if let Weights::Listed(listed) = self.weights {
+            listed.products(&mut w, [blocks, points.len()], &sums, &|point| at(self.x, 0, point));
+        }
         let mut at_x = 0;
-        for run in &self.runs {
+        let is_listed = matches!(self.weights, Weights::Listed(_));
+        for run in self.runs.iter().filter(|_| !is_listed) {
             w.advance(X, run.start - at_x);
             at_x = run.start;
             self.run(&mut w, &run.loops, &run.taps, &mut |w, taps| {
