@@ -24,11 +24,13 @@ const LAYERS: [[usize; 5]; 5] =
     [[512, 512, 1, 14, 1], [256, 256, 3, 14, 1], [64, 64, 3, 56, 1], [512, 512, 3, 7, 1], [256, 256, 3, 14, 16]];
 
 /// Layers of the patterns that are not at random; those of no image are matrices times one row.
-const STRUCTURED: [[usize; 5]; 6] = [
+const STRUCTURED: [[usize; 5]; 8] = [
     [512, 512, 1, 14, 1],
     [256, 256, 3, 14, 1],
     [64, 64, 3, 56, 1],
     [2048, 512, 1, 7, 1],
+    [512, 512, 3, 7, 1],
+    [3072, 768, 1, 12, 1],
     [1024, 1024, 1, 1, 0],
     [4096, 4096, 1, 1, 0],
 ];

@@ -6,6 +6,7 @@ mod codes;
 mod gradients;
 mod listed;
 mod movement;
+mod picked;
 mod recurrent;
 mod resize;
 mod sparse;

@@ -101,9 +101,9 @@ impl Planner<'_> {
                 Op::Conv(_) if self.sparse.contains_key(&node) || self.layers_compute(node) => None,
                 Op::Conv(conv) if self.sign_convolution_weights(node, conv).is_some() => None,
                 Op::Conv(conv) => {
-                    let is_listed = self.listed.contains_key(&node);
+                    let is_sparse = self.listed.contains_key(&node) || self.picked.contains_key(&node);
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
-                        Some(grid) if !is_listed => window.border_of_patches(grid),
+                        Some(grid) if !is_sparse => window.border_of_patches(grid),
                         _ => window.border(),
                     })
                 }
@@ -146,8 +146,10 @@ impl Planner<'_> {
             return self.depthwise(chain, conv, &window);
         }
         let positions = self.listed.get(&node).cloned();
-        let coded = positions.is_none().then(|| self.coded_convolution(w, conv.group, &window)).flatten();
-        let is_plain = coded.is_none() && positions.is_none();
+        let picked = self.picked.get(&node).copied();
+        let is_sparse = positions.is_some() || picked.is_some();
+        let coded = (!is_sparse).then(|| self.coded_convolution(w, conv.group, &window)).flatten();
+        let is_plain = coded.is_none() && !is_sparse;
         if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| is_plain) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }
@@ -175,9 +177,10 @@ impl Planner<'_> {
         let [_, _, rows, columns] = window.output();
         let blocks = outputs.div_ceil(LANES);
         let temporaries = epilogue.temporaries();
-        let weights = match &coded {
-            Some(coded) => Weights::Coded(coded.code),
-            None => Weights::Packed,
+        let weights = match (&coded, picked) {
+            (Some(coded), _) => Weights::Coded(coded.code),
+            (None, Some(picked)) => Weights::Picked(picked),
+            (None, None) => Weights::Packed,
         };
         let mut contract = Contract {
             images: window.images,
@@ -206,6 +209,9 @@ impl Planner<'_> {
             contract.flatten(&self.target);
         }
         let mut how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
+        if picked.is_some() {
+            how = format!("picked {how}");
+        }
         if lists.is_some() {
             how = format!("listed {how} {:?} {}", contract.runs, contract.rows * contract.columns);
         }
@@ -269,10 +275,10 @@ impl Planner<'_> {
                 let places: Vec<usize> = order.map(|(channel, tap)| channel * taps + tap).collect();
                 let row = group_channels * taps;
                 return packing
-                    .pack_any(lists.as_ref(), |group, o, k| numbers[(group * outputs + o) * row + places[k]]);
+                    .pack_numbers(lists.as_ref(), |group, o, k| numbers[(group * outputs + o) * row + places[k]]);
             }
             let order: Vec<(usize, usize)> = order.collect();
-            packing.pack_any(lists.as_ref(), |_, o, k| {
+            packing.pack_numbers(lists.as_ref(), |_, o, k| {
                 let (channel, tap) = order[k];
                 // Channels of another group than the output's weigh nothing.
                 let own = o / group_outputs * group_channels;

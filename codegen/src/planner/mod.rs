@@ -23,6 +23,7 @@ mod mask;
 mod matrix;
 mod movement;
 mod norm;
+mod picked;
 mod places;
 mod planar;
 mod quantized;
@@ -49,6 +50,7 @@ use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
+use crate::tile::contract::Picked;
 use crate::tile::contract::listed::Positions;
 use crate::tile::function::Function;
 use crate::work::Work;
@@ -80,6 +82,8 @@ pub(crate) struct Planner<'g> {
     sparse: HashMap<NodeId, Algorithm>,
     /// Convolutions that are computed by lists, and where their blocks of outputs have weights.
     listed: HashMap<NodeId, Arc<Positions>>,
+    /// Convolutions whose outputs pick what they multiply.
+    picked: HashMap<NodeId, Picked>,
     /// Elements from one row to the next of planes of these extents, where there are gaps.
     pitches: HashMap<[usize; 2], usize>,
     /// Borders that those readers of a value need that read it in planes.
@@ -162,6 +166,7 @@ pub(crate) fn plan(
         borders: HashMap::new(),
         sparse: HashMap::new(),
         listed: HashMap::new(),
+        picked: HashMap::new(),
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),

@@ -15,6 +15,7 @@ use super::planar::Reading;
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
 use crate::layout::Planar;
 use crate::plan::Arg;
+use crate::tile::contract::Picked;
 use crate::tile::contract::listed::Positions;
 use crate::tile::schedule::segment_runs;
 use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
@@ -55,6 +56,8 @@ struct Convolution {
     sparse: bool,
     /// Where blocks of outputs have weights, if they have few.
     positions: Option<Arc<Positions>>,
+    /// How many weights its outputs have of every sixteen channels, if they are few, and what it then costs.
+    picked: Option<(Picked, Candidate)>,
 }
 
 /// Constants of a layer.
@@ -88,12 +91,12 @@ impl Planner<'_> {
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, self.nonzeros(weights)?);
             let sparse = is_sparse(nonzeros, constant.len());
-            let positions = self.conv_positions(node, conv, &window).filter(|positions| {
-                // Codes are no candidates, but gain something too.
-                positions.share() <= LESS_THAN_CODES || self.coded_convolution(weights, group, &window).is_none()
-            });
-            let positions = positions.map(Arc::new);
-            Some(Convolution { node, window, group, weights, nonzeros, sparse, positions })
+            // Codes are no candidates, but gain something too.
+            let is_coded = || self.coded_convolution(weights, group, &window).is_some();
+            let positions = self.conv_positions(node, conv, &window);
+            let positions = positions.filter(|found| found.share() <= LESS_THAN_CODES || !is_coded()).map(Arc::new);
+            let picked = self.picked_convolution(node, group, &window).filter(|_| !is_coded());
+            Some(Convolution { node, window, group, weights, nonzeros, sparse, positions, picked })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
         // Beside sparse layers others may gain from planes.
@@ -105,8 +108,15 @@ impl Planner<'_> {
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
             if chosen.is_in_planes() {
                 self.sparse.insert(convolution.node, chosen);
-            } else if let Some(positions) = convolution.positions.as_ref().filter(|_| chosen == Algorithm::Listed) {
-                self.listed.insert(convolution.node, positions.clone());
+            }
+            match (chosen, &convolution.positions, convolution.picked) {
+                (Algorithm::Listed, Some(positions), _) => {
+                    self.listed.insert(convolution.node, positions.clone());
+                }
+                (Algorithm::NofM, _, Some((picked, _))) => {
+                    self.picked.insert(convolution.node, picked);
+                }
+                _ => {}
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
                 self.choose(convolution.node, (weights, convolution.nonzeros), candidates, chosen);
@@ -149,7 +159,7 @@ impl Planner<'_> {
         };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
-        // Cycles that lists save where layers are in blocks.
+        // Cycles that zeros save where layers are in blocks.
         let mut gained = 0.0;
         // The layer that computes each value.
         let mut index = HashMap::new();
@@ -220,7 +230,7 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { node, ref window, group, nonzeros, sparse, ref positions, .. } = convolution;
+        let &Convolution { node, ref window, group, nonzeros, sparse, ref positions, picked, .. } = convolution;
         let reading = window.reading();
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
@@ -239,8 +249,9 @@ impl Planner<'_> {
         let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
         candidates.extend(positions.as_ref().map(|positions| self.listed_convolution(positions, window)));
+        candidates.extend(picked.map(|(_, candidate)| candidate));
         candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
-        self.admitted(node, sparse || positions.is_some(), candidates)
+        self.admitted(node, sparse || positions.is_some() || picked.is_some(), candidates)
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.

@@ -13,6 +13,7 @@
 
 mod coded;
 pub(crate) mod listed;
+pub(crate) mod picked;
 mod signs;
 
 use optc_ir::ExecError;
@@ -20,6 +21,8 @@ use optc_ir::ExecError;
 use self::coded::Book;
 pub(crate) use self::coded::{Code, MAX_VALUES};
 pub(crate) use self::listed::Listed;
+use self::listed::Lists;
+pub(crate) use self::picked::Picked;
 pub(crate) use self::signs::Signs;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
@@ -62,6 +65,9 @@ pub(crate) enum Weights {
     Signs(Signs),
     /// Those of some k alone, as [`Contract::pack_lists`] laid them out, which lists name.
     Listed(Listed),
+    /// Those that outputs pick elements of x for, as [`Contract::pack_picked`] laid them out. Taps of runs lie next to
+    /// each other, at most a window of them.
+    Picked(Picked),
 }
 
 /// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
@@ -114,12 +120,15 @@ impl Tiling {
         let (vectors, threads) = (target.vectors, target.threads);
         let registers = vectors.registers();
         let mut best = (f64::INFINITY, Tiling { blocks: 1, rows: 1, columns: 1 });
-        for b in 1..=blocks.min(vectors.accumulators()) {
+        // Windows are shared out to points alone.
+        let most_blocks = if matches!(weights, Weights::Picked(_)) { 1 } else { vectors.accumulators() };
+        for b in 1..=blocks.min(most_blocks) {
             for r in 1..=rows.min(4) {
                 for c in 1..=columns.min(vectors.accumulators() / (b * r)) {
                     let spare = match weights {
                         Weights::Coded(code) => code.registers(vectors, b, r * c),
                         Weights::Signs(_) => Signs::registers(b),
+                        Weights::Picked(_) => Picked::registers(r * c),
                         _ if rows * columns == 1 => 1,
                         // Numbers are spread as they are multiplied by the one vector of weights.
                         Weights::Packed | Weights::Rows { .. } if b == 1 => 1,
@@ -169,6 +178,7 @@ impl Weights {
         match self {
             Weights::Coded(code) => return code.tile_cycles(blocks, points),
             Weights::Signs(_) => return Signs::tile_cycles(blocks, points),
+            Weights::Picked(picked) => return picked.tile_cycles(points),
             Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } | Weights::Listed(_) => {}
         }
         let sums = blocks * points;
@@ -197,7 +207,7 @@ impl Contract {
     pub(crate) fn macs(&self) -> usize {
         let points = self.images * self.rows * self.columns;
         match self.weights {
-            Weights::Listed(listed) => points * listed.nonzeros,
+            Weights::Listed(Listed { nonzeros, .. }) | Weights::Picked(Picked { nonzeros, .. }) => points * nonzeros,
             _ => points * self.groups * self.outputs * self.terms(),
         }
     }
@@ -277,6 +287,22 @@ impl Contract {
                 }
             }
         })
+    }
+
+    /// Lays weights that are numbers out, however they are to lie; by lists if there are any.
+    ///
+    /// # Errors
+    /// If the machine has no room for them.
+    pub(crate) fn pack_numbers(
+        &self,
+        lists: Option<&Lists>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Result<Memory, ExecError> {
+        match (lists, self.weights) {
+            (Some(lists), _) => self.pack_lists(lists, weight),
+            (None, Weights::Picked(picked)) => self.pack_picked(picked, weight),
+            (None, _) => self.pack(weight),
+        }
     }
 
     /// The same for weights that are codes: `weight` gives the quad of group, output and k.
@@ -413,6 +439,7 @@ impl Contract {
             Weights::Coded(code) => signed(self.tiles_of_group(|blocks| self.coded_tile(code, blocks)) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.tiles_of_group(|blocks| self.signs_tile(blocks)) * VECTOR_BYTES),
             Weights::Listed(_) => signed(self.tiles_of_group(|_| 1)) * Listed::TILE,
+            Weights::Picked(picked) => signed(self.tiles_of_group(|_| self.picked_tile(picked)) * VECTOR_BYTES),
         }
     }
 
@@ -429,6 +456,7 @@ impl Contract {
             Weights::Coded(code) => signed(self.coded_tile(code, blocks) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.signs_tile(blocks) * VECTOR_BYTES),
             Weights::Listed(_) => Listed::TILE,
+            Weights::Picked(picked) => signed(self.picked_tile(picked) * VECTOR_BYTES),
         }
     }
 
@@ -473,6 +501,9 @@ impl Contract {
                 }
                 if let Weights::Signs(_) = self.weights {
                     return Signs::taps(w, taps, [blocks, points.len()], &sum, &x);
+                }
+                if let Weights::Picked(picked) = self.weights {
+                    return picked.window(w, taps, &sums, &x);
                 }
                 let k = match self.weights {
                     Weights::Rows { k, .. } => k,

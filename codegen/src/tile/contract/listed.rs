@@ -196,21 +196,6 @@ impl Contract {
         })
     }
 
-    /// Lays weights out, by lists if there are any.
-    ///
-    /// # Errors
-    /// If the machine has no room for them.
-    pub(crate) fn pack_any(
-        &self,
-        lists: Option<&Lists>,
-        weight: impl Fn(usize, usize, usize) -> f32,
-    ) -> Result<Memory, ExecError> {
-        match lists {
-            Some(lists) => self.pack_lists(lists, weight),
-            None => self.pack(weight),
-        }
-    }
-
     /// All tiles of outputs: their group, first block and blocks.
     fn tiles(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let groups = self.block_groups();
