@@ -15,7 +15,7 @@ fn weights(net: &mut Net, shape: &[usize], (kept, of): (usize, usize), inputs: u
     let mut weights = vec![0.0; len];
     for place in 0..len {
         let input = place / step % shape[inputs];
-        if input % of == 0 {
+        if input.is_multiple_of(of) {
             let group = of.min(shape[inputs] - input);
             let first = net.rng.random_range(0..group);
             for i in 0..kept.min(group) {
