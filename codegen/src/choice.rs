@@ -42,9 +42,9 @@ impl Algorithm {
         Algorithm::Signs,
     ];
 
-    /// Whether images lie in planes for it.
-    pub(crate) fn is_in_planes(self) -> bool {
-        matches!(self, Algorithm::Spmm | Algorithm::SpmmUnrolled)
+    /// Whether it computes images in blocks of channels, as layers whose weights are not compressed are.
+    pub(crate) fn is_in_blocks(self) -> bool {
+        !matches!(self, Algorithm::Spmm | Algorithm::SpmmUnrolled)
     }
 
     /// The name in reports.

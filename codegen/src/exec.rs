@@ -1,78 +1,52 @@
-//! Runs plans: one arena, kernels in order, ranges split over threads.
+//! Calls kernels: in order, ranges split over threads.
 //!
 //! Kernels between two interpreter steps are one job of the team. Every thread walks them all: it does its own
-//! chunks of each, then those that others have not begun, and waits until the kernel is done where the next one
-//! reads what it writes. So a thread that the system keeps from running holds up no more than the chunk it is
-//! in, and threads stay with their part of the data as long as none is late.
+//! chunks of each, and waits where the next one reads what others write; who has waited for long does what others
+//! have not begun. So a thread that the system keeps from running holds up no more than the chunk it is in, and
+//! threads stay with their part of the data as long as none is late. Each thread writes counters of its own that
+//! others only read: to meet costs one line of the cache that goes from one processor to the other.
 //!
 //! Invariant: every address given to a kernel lies within the arena or the packed constants of the same
 //! executable, with as many bytes behind it as the planner laid out.
 #![allow(unsafe_code, reason = "kernels read and write the arena through addresses")]
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use optc_ir::{EvalError, ExecError, Executable, Graph, Resident, StepTime, Tensor, TensorType, check_results, interp};
+use optc_ir::ExecError;
 
-use crate::choice::{Choice, Selection};
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
-use crate::pack::Packed;
-use crate::plan::{self, Arg, Plan, Step, StepKind};
-use crate::planner::{self, Planned};
-use crate::target::{Target, Vectors};
+use crate::target::Target;
 use crate::team::{Job, Team, wait_until};
 use crate::tile::Schedule;
-use crate::values::Values;
-use crate::work::Work;
 
-/// Work of fewer cycles than this is done by one thread: others would be woken for less than it costs.
-const SPLIT_CYCLES: usize = 3000;
+/// Work of fewer cycles than this is done by one thread: to meet takes longer.
+const SPLIT_CYCLES: usize = 700;
+
+/// Kernels of fewer cycles than this together are done by one thread: to wake others takes longer.
+const WAKE_CYCLES: usize = 10_000;
 
 /// A chunk is at least this long, and a thread's part of a kernel at most so many chunks.
 const CHUNK_CYCLES: usize = 8000;
 const MAX_CHUNKS: usize = 4;
 
-/// Plans kept for input shapes seen before.
-const MAX_PLANS: usize = 16;
-
-/// A graph compiled for each set of input shapes it meets.
-pub(crate) struct JitExecutable {
-    /// Its inputs alone where all their shapes are fixed.
-    graph: Graph,
-    target: Target,
-    selection: Selection,
-    /// Inputs that stay from run to run.
-    residents: Vec<Resident>,
-    team: Team,
-    compiled: Vec<(Vec<Vec<usize>>, Compiled)>,
-    packed: Packed,
-}
-
-/// A plan with its code and memory.
-struct Compiled {
-    plan: Plan,
-    stages: Vec<Stage>,
-    values: Values,
-    /// What the last gather picked; its memory serves the next one.
-    picks: Vec<usize>,
-}
-
-/// A run of steps of one kind.
-enum Stage {
-    /// Kernels, from this step on.
-    Kernels(usize, Arc<Calls>),
-    /// A step without a kernel: the interpreter's, or one that only moves elements.
-    Host(usize),
+/// Turns of a thread that waits before it does what is another's: some hundred nanoseconds.
+const PATIENCE: usize = 10;
+/// One use of a kernel, before its range is divided.
+pub(crate) struct Use {
+    pub(crate) kernel: Kernel,
+    pub(crate) args: Vec<usize>,
+    /// Outer iterations.
+    pub(crate) range: usize,
+    pub(crate) cycles: usize,
+    pub(crate) barrier: bool,
 }
 
 /// Kernels one after the other.
-struct Calls {
+pub(crate) struct Calls {
     calls: Vec<Call>,
-    threads: usize,
     /// The number of the last run, and whether the end of each call in it is noted.
     run: AtomicU64,
     timed: AtomicBool,
@@ -83,13 +57,11 @@ struct Call {
     args: Vec<usize>,
     /// Chunks of the outer range, thread by thread: begin and end of each.
     chunks: Vec<Vec<(usize, usize)>>,
-    /// Whether a thread may do chunks of another.
-    parallel: bool,
     /// Whether all calls up to this one must be done before the next begins.
     barrier: bool,
-    /// Chunks begun of each thread's, and done of all, in all runs so far.
+    /// Chunks begun of each thread's, and chunks that each thread has done, whosever they were, in all runs so far.
     begun: Vec<Counter>,
-    done: Counter,
+    done: Vec<Counter>,
     /// Nanoseconds from the beginning of a timed run to the end of this call.
     end: AtomicU64,
 }
@@ -100,9 +72,11 @@ struct Call {
 struct Counter(AtomicU64);
 
 impl Call {
-    fn new(kernel: Kernel, args: Vec<usize>, chunks: Vec<Vec<(usize, usize)>>, parallel: bool, barrier: bool) -> Call {
-        let begun = chunks.iter().map(|_| Counter::default()).collect();
-        Call { kernel, args, begun, done: Counter::default(), chunks, parallel, barrier, end: AtomicU64::new(0) }
+    /// A call whose chunks are given thread by thread; the first thread's alone where no other may do them.
+    fn new(kernel: Kernel, args: Vec<usize>, chunks: Vec<Vec<(usize, usize)>>, barrier: bool) -> Call {
+        let counters = || chunks.iter().map(|_| Counter::default()).collect();
+        let (begun, done) = (counters(), counters());
+        Call { kernel, args, begun, done, chunks, barrier, end: AtomicU64::new(0) }
     }
 
     /// Takes the next chunk of a thread's that nobody has begun in this run.
@@ -121,17 +95,68 @@ impl Call {
         }
     }
 
-    /// Chunks of a run.
-    fn total(&self) -> u64 {
-        self.chunks.iter().map(Vec::len).sum::<usize>() as u64
+    /// Does the next chunk of a thread's, if there is one left in this run.
+    fn advance(&self, owner: usize, thread: usize, run: u64) -> bool {
+        let Some((begin, end)) = self.take(owner, run) else { return false };
+        // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the arena and the
+        // constants that the executable owns; chunks write disjoint elements. The executable is alive, since the
+        // run is not done before this chunk is.
+        unsafe { self.kernel.call(&self.args, begin, end) };
+        // Only this thread writes its counter.
+        let done = &self.done[thread].0;
+        done.store(done.load(Ordering::Relaxed) + 1, Ordering::Release);
+        true
+    }
+
+    /// Does a chunk of another thread's, if there is one left in this run.
+    fn relieve(&self, thread: usize, run: u64) -> bool {
+        let others = (1..self.chunks.len()).map(|k| (thread + k) % self.chunks.len());
+        others.into_iter().any(|owner| self.advance(owner, thread, run))
+    }
+
+    /// Whether more than one thread does it.
+    fn is_shared(&self) -> bool {
+        self.chunks.len() > 1
     }
 
     fn is_done(&self, run: u64) -> bool {
-        self.done.0.load(Ordering::Acquire) >= run * self.total()
+        let total: usize = self.chunks.iter().map(Vec::len).sum();
+        self.done.iter().map(|done| done.0.load(Ordering::Acquire)).sum::<u64>() >= run * total as u64
     }
 }
 
 impl Calls {
+    /// The calls of kernels by so many threads.
+    pub(crate) fn new(uses: Vec<Use>, threads: usize) -> Calls {
+        let wakes =
+            threads > 1 && uses.iter().fold(0, |sum: usize, each| sum.saturating_add(each.cycles)) >= WAKE_CYCLES;
+        let call = |Use { kernel, args, range, cycles, barrier }| {
+            let shared = wakes && range > 1 && cycles >= SPLIT_CYCLES;
+            let chunks = if shared { share(range, cycles, threads) } else { vec![vec![(0, range)]] };
+            Call::new(kernel, args, chunks, barrier)
+        };
+        let mut calls: Vec<Call> = uses.into_iter().map(call).collect();
+        // Kernels that may overlap make a group; threads meet between two groups unless one thread does both.
+        let mut groups: Vec<&mut [Call]> = calls.chunk_by_mut(|call, _| !call.barrier).collect();
+        let shared: Vec<bool> = groups.iter().map(|group| group.iter().any(Call::is_shared)).collect();
+        for (i, group) in groups.iter_mut().enumerate() {
+            if let Some(last) = group.last_mut() {
+                last.barrier = shared[i] || shared.get(i + 1).is_some_and(|&next| next);
+            }
+        }
+        Calls { calls, run: AtomicU64::new(0), timed: AtomicBool::new(false) }
+    }
+
+    /// Does a run with a team, or alone if no call is for more than one thread.
+    pub(crate) fn run(self: &Arc<Calls>, team: &Team, timed: bool) {
+        let run = self.next_run(timed);
+        if self.calls.iter().any(Call::is_shared) {
+            team.run(self, run);
+        } else {
+            self.work(0, run);
+        }
+    }
+
     /// The number of the next run.
     fn next_run(&self, timed: bool) -> u64 {
         self.timed.store(timed, Ordering::Relaxed);
@@ -139,352 +164,39 @@ impl Calls {
     }
 
     /// When each call ended, from the beginning of the last timed run.
-    fn ends(&self) -> Vec<Duration> {
+    pub(crate) fn ends(&self) -> Vec<Duration> {
         self.calls.iter().map(|call| Duration::from_nanos(call.end.load(Ordering::Relaxed))).collect()
     }
 }
 
 impl Job for Calls {
     fn work(&self, thread: usize, run: u64) {
-        let start = Instant::now();
-        let timed = thread == 0 && self.timed.load(Ordering::Relaxed);
+        // Threads meet after every call that is timed: else some would do a call while others are still at another.
+        let timed = self.timed.load(Ordering::Relaxed);
+        let start = (timed && thread == 0).then(Instant::now);
         let mut group = 0;
         for (i, call) in self.calls.iter().enumerate() {
-            let owners = if call.parallel { self.threads } else { usize::from(thread == 0) };
-            for owner in (0..owners).map(|k| (thread + k) % self.threads) {
-                while let Some((begin, end)) = call.take(owner, run) {
-                    // SAFETY: the planner gave every buffer the bytes its kernel walks, at addresses within the
-                    // arena and the constants that the executable owns; chunks write disjoint elements. The
-                    // executable is alive, since the run is not done before this chunk is.
-                    unsafe { call.kernel.call(&call.args, begin, end) };
-                    call.done.0.fetch_add(1, Ordering::Release);
-                }
-            }
-            if call.barrier || i + 1 == self.calls.len() {
+            while thread < call.chunks.len() && call.advance(thread, thread, run) {}
+            if call.barrier || timed || i + 1 == self.calls.len() {
                 for call in &self.calls[group..=i] {
-                    wait_until(|| call.is_done(run));
+                    // Who looks for work of others takes a line of the cache from them.
+                    let mut turns = 0;
+                    wait_until(|| {
+                        turns += 1;
+                        call.is_done(run) || (turns > PATIENCE && call.relieve(thread, run) && call.is_done(run))
+                    });
                 }
                 group = i + 1;
             }
-            if timed {
+            if let Some(start) = start {
                 let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 call.end.store(nanos, Ordering::Relaxed);
             }
         }
     }
 }
-
-impl JitExecutable {
-    pub(crate) fn new(graph: Graph, target: Target, selection: &Selection) -> Result<JitExecutable, ExecError> {
-        JitExecutable::with_residents(graph, target, selection, &[])
-    }
-
-    /// With inputs that stay from run to run.
-    pub(crate) fn with_residents(
-        graph: Graph,
-        target: Target,
-        selection: &Selection,
-        residents: &[Resident],
-    ) -> Result<JitExecutable, ExecError> {
-        if !target.vectors.run_here() {
-            let (wanted, host) = (target.vectors, Vectors::of_host());
-            return Err(ExecError::Backend(format!("this host can't run code for {wanted}; it has {host}")));
-        }
-        let team = Team::new(target.threads)?;
-        let (residents, selection) = (residents.to_vec(), selection.clone());
-        let (compiled, packed) = (Vec::new(), Packed::default());
-        let mut executable =
-            JitExecutable { graph: Graph::new(""), target, selection, residents, team, compiled, packed };
-        let fixed = |&node| graph.ty(node).as_tensor().and_then(TensorType::fixed_shape);
-        match graph.inputs().iter().map(fixed).collect::<Option<_>>() {
-            Some(shapes) => {
-                // The only plan there will ever be: of the graph nothing is needed but its inputs.
-                for &input in graph.inputs() {
-                    executable.graph.add_input(graph.name(input), graph.ty(input).clone());
-                }
-                executable.compile(graph, shapes)?;
-            }
-            None => executable.graph = graph,
-        }
-        Ok(executable)
-    }
-
-    /// Compiles a graph whose inputs have these shapes; the index of what comes of it.
-    fn compile(&mut self, graph: Graph, shapes: Vec<Vec<usize>>) -> Result<usize, ExecError> {
-        let planned = planner::plan(&graph, &self.target, &self.selection, &self.residents)?;
-        // Constants that nobody else has go as they are packed.
-        drop(graph);
-        let compiled = Compiled::new(planned, &self.target, &mut self.packed)?;
-        if self.compiled.len() == MAX_PLANS {
-            self.compiled.remove(0);
-        }
-        self.compiled.push((shapes, compiled));
-        Ok(self.compiled.len() - 1)
-    }
-
-    /// The index of the compiled form for inputs of these shapes and of the types of the graph.
-    pub(crate) fn compiled_for(&mut self, shapes: &[Vec<usize>]) -> Result<usize, ExecError> {
-        match self.compiled.iter().position(|(known, _)| known == shapes) {
-            Some(index) => Ok(index),
-            None => self.compile(plan::with_shapes(&self.graph, shapes)?, shapes.to_vec()),
-        }
-    }
-
-    /// Stores an input of a compiled form.
-    pub(crate) fn put(&mut self, index: usize, input: usize, value: &Tensor) {
-        let Compiled { plan, values, .. } = &mut self.compiled[index].1;
-        values.put(plan, &plan.inputs[input], Cow::Borrowed(value));
-    }
-
-    /// An input of a compiled form, as it is now.
-    pub(crate) fn get(&self, index: usize, input: usize) -> Result<Tensor, ExecError> {
-        let Compiled { plan, values, .. } = &self.compiled[index].1;
-        Ok(values.get(plan, &plan.inputs[input])?.into_owned())
-    }
-
-    /// A result of a compiled form.
-    pub(crate) fn result(&self, index: usize, output: usize) -> Result<Tensor, ExecError> {
-        let Compiled { plan, values, .. } = &self.compiled[index].1;
-        Ok(values.get(plan, &plan.results[output])?.into_owned())
-    }
-
-    /// Gives residents their next values, as far as they have not been computed in their places.
-    pub(crate) fn carry(&mut self, index: usize) -> Result<(), ExecError> {
-        let Compiled { plan, values, .. } = &mut self.compiled[index].1;
-        plan.moves.iter().try_for_each(|(from, to)| values.carry(plan, from, to))
-    }
-
-    /// What computes layers of compressed weights in the form that was compiled last.
-    pub(crate) fn choices(&self) -> &[Choice] {
-        self.compiled.last().map_or(&[], |(_, compiled)| compiled.plan.choices())
-    }
-
-    /// Runs all steps of a compiled form.
-    pub(crate) fn run_stages(&mut self, index: usize) -> Result<(), ExecError> {
-        let compiled = &mut self.compiled[index].1;
-        for i in 0..compiled.stages.len() {
-            match &compiled.stages[i] {
-                Stage::Kernels(_, calls) => self.team.run(calls, calls.next_run(false)),
-                Stage::Host(step) => compiled.on_host(*step)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// [`JitExecutable::run_stages`], timing each step.
-    pub(crate) fn time_stages(&mut self, index: usize) -> Result<Vec<StepTime>, ExecError> {
-        let compiled = &mut self.compiled[index].1;
-        let mut times = Vec::new();
-        for i in 0..compiled.stages.len() {
-            match &compiled.stages[i] {
-                Stage::Kernels(first, calls) => {
-                    self.team.run(calls, calls.next_run(true));
-                    let ends = calls.ends();
-                    let begins = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
-                    for (call, (begin, &end)) in begins.zip(&ends).enumerate() {
-                        times.push(compiled.step_time(first + call, end.saturating_sub(begin)));
-                    }
-                }
-                Stage::Host(step) => {
-                    let (step, start) = (*step, Instant::now());
-                    compiled.on_host(step)?;
-                    times.push(compiled.step_time(step, start.elapsed()));
-                }
-            }
-        }
-        Ok(times)
-    }
-
-    /// The index of the compiled form for these inputs.
-    fn prepare(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
-        let types = self.graph.inputs().iter().map(|&input| self.graph.ty(input).as_tensor().map(|ty| ty.dtype));
-        let same_types = types.zip(inputs).all(|(ty, input)| ty.is_none_or(|dtype| dtype == input.dtype()));
-        let same = |shapes: &[Vec<usize>]| shapes.iter().map(Vec::as_slice).eq(inputs.iter().map(Tensor::shape));
-        if same_types && let Some(index) = self.compiled.iter().position(|(shapes, _)| same(shapes)) {
-            return Ok(index);
-        }
-        interp::check_inputs(&self.graph, inputs)?;
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
-        self.compile(plan::with_shapes(&self.graph, &shapes)?, shapes)
-    }
-
-    /// Runs all steps; the index of the compiled form that has the results.
-    fn run_steps(&mut self, inputs: &[Tensor]) -> Result<usize, ExecError> {
-        let index = self.prepare(inputs)?;
-        self.compiled[index].1.load(inputs);
-        self.run_stages(index)?;
-        Ok(index)
-    }
-}
-
-impl Executable for JitExecutable {
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
-        let index = self.run_steps(inputs)?;
-        self.compiled[index].1.results()
-    }
-
-    fn run_into(&mut self, inputs: &[Tensor], results: &mut [Tensor]) -> Result<(), ExecError> {
-        let index = self.run_steps(inputs)?;
-        let Compiled { plan, values, .. } = &self.compiled[index].1;
-        check_results(plan.results.len(), results)?;
-        plan.results.iter().zip(results).try_for_each(|(home, result)| values.get_into(plan, home, result))
-    }
-
-    fn profile(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<StepTime>), ExecError> {
-        let index = self.prepare(inputs)?;
-        self.compiled[index].1.load(inputs);
-        let times = self.time_stages(index)?;
-        Ok((self.compiled[index].1.results()?, times))
-    }
-}
-
-impl Compiled {
-    fn new(planned: Planned, target: &Target, shared: &mut Packed) -> Result<Compiled, ExecError> {
-        // Descriptions of code are larger than code: each is made when its turn comes.
-        let works = planned.works().to_vec();
-        let schedules = works.iter().map(|work| work.schedule(target.vectors));
-        let (kernels, plan) = if target.threads > 1 {
-            thread::scope(|scope| {
-                let generating = scope.spawn(|| generate(schedules, target));
-                let plan = planned.pack(shared);
-                (generating.join().expect("code generation does not panic"), plan)
-            })
-        } else {
-            (generate(schedules, target), planned.pack(shared))
-        };
-        let ((kernels, ranges), plan) = (kernels?, plan?);
-        let mut values = Values::new(&plan)?;
-        let arena_at = values.arena.address();
-        let packed: Vec<usize> = plan.packed.iter().map(|memory| memory.read_address()).collect();
-        let mut stages = Vec::new();
-        let mut calls: Vec<Call> = Vec::new();
-        for (i, step) in plan.steps.iter().enumerate() {
-            match &step.kind {
-                StepKind::Kernel { work, args, overlaps_next, .. } => {
-                    let args = args
-                        .iter()
-                        .map(|arg| match arg {
-                            Arg::Buffer(i, from) => arena_at + plan.buffers[*i].offset + from,
-                            Arg::Constant(i, from) => packed[*i] + from,
-                        })
-                        .collect();
-                    let (cycles, range) = (plan.works[*work].cycles(), ranges[*work]);
-                    let parallel = target.threads > 1 && range > 1 && cycles >= SPLIT_CYCLES;
-                    let chunks = if parallel { share(range, cycles, target.threads) } else { vec![vec![(0, range)]] };
-                    calls.push(Call::new(kernels[*work].clone(), args, chunks, parallel, !overlaps_next));
-                }
-                StepKind::Interp { .. } | StepKind::Gather(_) | StepKind::Convert(_) => {
-                    finish(&mut stages, &mut calls, i, target.threads);
-                    stages.push(Stage::Host(i));
-                }
-            }
-        }
-        finish(&mut stages, &mut calls, plan.steps.len(), target.threads);
-        Ok(Compiled { plan, stages, values, picks: Vec::new() })
-    }
-
-    fn load(&mut self, inputs: &[Tensor]) {
-        for (home, input) in self.plan.inputs.iter().zip(inputs) {
-            self.values.put(&self.plan, home, Cow::Borrowed(input));
-        }
-    }
-
-    fn results(&self) -> Result<Vec<Tensor>, ExecError> {
-        self.plan.results.iter().map(|home| Ok(self.values.get(&self.plan, home)?.into_owned())).collect()
-    }
-
-    fn step_time(&self, step: usize, time: Duration) -> StepTime {
-        let step = &self.plan.steps[step];
-        let (kernel, macs, [bytes, weight_bytes]) = match &step.kind {
-            StepKind::Kernel { work, args, .. } => {
-                let work = &self.plan.works[*work];
-                (work.to_string(), work.macs(), self.bytes(work, args))
-            }
-            StepKind::Interp { .. } => ("interp".to_owned(), 0, [0; 2]),
-            StepKind::Gather(_) => ("gather".to_owned(), 0, [0; 2]),
-            StepKind::Convert(_) => ("convert".to_owned(), 0, [0; 2]),
-        };
-        let (node, layer) = (step.node.clone(), step.layer.clone());
-        StepTime { node, layer, kernel, time, macs, bytes, weight_bytes }
-    }
-
-    /// Does a step that has no kernel.
-    fn on_host(&mut self, step: usize) -> Result<(), ExecError> {
-        match &self.plan.steps[step].kind {
-            StepKind::Interp { .. } => self.interpret(step),
-            StepKind::Gather(_) => self.gather(step).map_err(|source| failed(&self.plan.steps[step], "gather", source)),
-            StepKind::Convert(_) => self.convert(step),
-            StepKind::Kernel { .. } => unreachable!("kernels are called, not stages of their own"),
-        }
-    }
-
-    fn gather(&mut self, step: usize) -> Result<(), EvalError> {
-        let Compiled { plan, values, picks, .. } = self;
-        let StepKind::Gather(gather) = &plan.steps[step].kind else { unreachable!("only gathers come here") };
-        let indices = values.get(plan, &gather.indices).expect("indices are in a slot or constant");
-        gather.extents.picks(indices.data(), picks)?;
-        drop(indices);
-        let starts = gather.extents.starts(picks);
-        let inner = gather.extents.inner;
-        let to = plan.buffers[gather.to].offset / 4;
-        let arena = values.arena.numbers_mut();
-        match gather.from {
-            Arg::Buffer(buffer, byte) => {
-                let from = (plan.buffers[buffer].offset + byte) / 4;
-                for (i, start) in starts.enumerate() {
-                    arena.copy_within(from + start..from + start + inner, to + i * inner);
-                }
-            }
-            Arg::Constant(constant, byte) => {
-                let from = &plan.packed[constant].numbers()[byte / 4..];
-                for (slice, start) in arena[to..].chunks_exact_mut(inner).zip(starts) {
-                    slice.copy_from_slice(&from[start..start + inner]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn convert(&mut self, step: usize) -> Result<(), ExecError> {
-        let Compiled { plan, values, .. } = self;
-        let StepKind::Convert(convert) = &plan.steps[step].kind else { unreachable!("only conversions come here") };
-        values.convert(plan, &convert.from, plan.buffers[convert.to].offset / 4)
-    }
-
-    fn interpret(&mut self, step: usize) -> Result<(), ExecError> {
-        let Compiled { plan, values, .. } = self;
-        let StepKind::Interp { op, operands, results } = &plan.steps[step].kind else {
-            unreachable!("only interpreter steps come here")
-        };
-        let tensors: Vec<Option<Cow<'_, Tensor>>> = operands
-            .iter()
-            .map(|home| home.as_ref().map(|home| values.get(plan, home)).transpose())
-            .collect::<Result<_, _>>()?;
-        let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
-        let computed = interp::eval(op, &tensors).map_err(|source| failed(&plan.steps[step], op.name(), source))?;
-        for (home, value) in results.iter().zip(computed) {
-            values.put(plan, home, Cow::Owned(value));
-        }
-        Ok(())
-    }
-
-    /// Bytes of everything a kernel is given, and of the weights among it: the second argument of layers.
-    fn bytes(&self, work: &Work, args: &[Arg]) -> [usize; 2] {
-        let bytes = |arg: &Arg| match *arg {
-            Arg::Buffer(i, _) => self.plan.buffers[i].bytes,
-            Arg::Constant(i, _) => self.plan.packed[i].numbers().len() * 4,
-        };
-        let weights = args.get(1).filter(|arg| work.macs() > 0 && matches!(arg, Arg::Constant(..)));
-        [args.iter().map(bytes).sum(), weights.map_or(0, bytes)]
-    }
-}
-
-fn failed(step: &Step, op: &str, source: EvalError) -> ExecError {
-    ExecError::Node { node: step.node.clone(), op: op.to_owned(), source }
-}
-
 /// The kernels of schedules, and the outer iterations of each.
-fn generate(
+pub(crate) fn generate(
     schedules: impl Iterator<Item = Schedule>,
     target: &Target,
 ) -> Result<(Vec<Kernel>, Vec<usize>), ExecError> {
@@ -495,25 +207,6 @@ fn generate(
         ranges.push(schedule.range());
     }
     Ok((module.finish()?, ranges))
-}
-
-/// Ends a run of kernels before step `end`.
-fn finish(stages: &mut Vec<Stage>, calls: &mut Vec<Call>, end: usize, threads: usize) {
-    if calls.is_empty() {
-        return;
-    }
-    let mut calls = std::mem::take(calls);
-    // Kernels that may overlap make a group; threads meet between two groups unless one thread does both.
-    let mut groups: Vec<&mut [Call]> = calls.chunk_by_mut(|call, _| !call.barrier).collect();
-    let shared: Vec<bool> = groups.iter().map(|group| group.iter().any(|call| call.parallel)).collect();
-    for (i, group) in groups.iter_mut().enumerate() {
-        if let Some(last) = group.last_mut() {
-            last.barrier = shared[i] || shared.get(i + 1).is_some_and(|&next| next);
-        }
-    }
-    let first = end - calls.len();
-    let calls = Calls { calls, threads, run: AtomicU64::new(0), timed: AtomicBool::new(false) };
-    stages.push(Stage::Kernels(first, Arc::new(calls)));
 }
 
 /// Splits a range between threads, and the part of each into chunks that others may take over.
@@ -543,14 +236,12 @@ pub(crate) fn time(
     let kernel = generate(std::iter::once(schedule.clone()), target)?.0.remove(0);
     let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
     let args = vec![memory.address(); schedule.pointers];
-    let chunks = share(schedule.range(), usize::MAX, target.threads);
-    let (mut stages, mut calls) = (Vec::new(), vec![Call::new(kernel, args, chunks, true, true)]);
-    finish(&mut stages, &mut calls, 1, target.threads);
-    let [Stage::Kernels(_, calls)] = stages.as_slice() else { unreachable!("one kernel is one stage") };
+    let whole = Use { kernel, args, range: schedule.range(), cycles: usize::MAX, barrier: true };
+    let calls = Arc::new(Calls::new(vec![whole], target.threads));
     let (begin, mut least) = (Instant::now(), Duration::MAX);
     while least == Duration::MAX || begin.elapsed() < so_long {
         let start = Instant::now();
-        team.run(calls, calls.next_run(false));
+        calls.run(&team, false);
         least = least.min(start.elapsed());
     }
     Ok(least)

@@ -4,7 +4,7 @@ mod codes;
 mod planar;
 
 pub(crate) use codes::CodeImage;
-pub(crate) use planar::Planar;
+pub(crate) use planar::{Pitch, Planar};
 
 use crate::tile::epilogue::Strides;
 use crate::tile::fill::{Fill, Planes};

@@ -21,6 +21,7 @@ pub mod choice;
 mod convert;
 pub mod emit;
 mod exec;
+mod executable;
 mod gather;
 mod jit;
 mod layout;
@@ -102,7 +103,7 @@ impl Backend for SelectedJit {
     }
 
     fn compile_owned(&self, graph: Graph) -> Result<Box<dyn Executable>, ExecError> {
-        Ok(Box::new(exec::JitExecutable::new(graph, self.target, &self.selection)?))
+        Ok(Box::new(executable::JitExecutable::new(graph, self.target, &self.selection)?))
     }
 
     fn compile_step(&self, graph: Graph, residents: &[Resident]) -> Result<Box<dyn StepExecutable>, ExecError> {

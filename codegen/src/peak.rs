@@ -43,14 +43,14 @@ pub fn measure_codes(target: &Target) -> Result<f64, ExecError> {
     Ok(2.0 * rate(target, multiply)? * (LANES * QUAD) as f64)
 }
 
-/// As [`measure`], for products of signs: bits are selected, counted and summed.
+/// As [`measure`], for products of signs: the bits that differ are found, counted and summed.
 ///
 /// # Errors
 /// As [`measure`], and if the target has no code for them.
 pub fn measure_signs(target: &Target) -> Result<f64, ExecError> {
     check_codes(target)?;
     let multiply = |w: &mut Writer, sum: V, word: V, differ: V| {
-        w.bit_select(differ, word, word, sum);
+        w.bin(Bin::Xor, differ, word, sum);
         w.count_ones(differ, differ);
         w.bin(Bin::AddInt, sum, sum, differ);
     };

@@ -7,7 +7,7 @@ use optc_ir::step::StepLayout;
 use optc_ir::{ExecError, Graph, Resident, StepExecutable, StepTime, Tensor, TensorType};
 
 use crate::choice::Selection;
-use crate::exec::JitExecutable;
+use crate::executable::JitExecutable;
 use crate::target::Target;
 
 /// A step compiled for each set of shapes it meets.

@@ -24,9 +24,9 @@ impl Target {
 /// The instructions tiles are lowered to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vectors {
-    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL, VNNI and VPOPCNTDQ: Ice Lake, Zen 4 and later.
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ, VL, VBMI, VNNI and VPOPCNTDQ: Ice Lake, Zen 4 and later.
     Avx512,
-    /// 512-bit, x86-64 with AVX-512 F, BW, DQ and VL alone, which multiply neither bytes nor bits.
+    /// 512-bit, x86-64 with AVX-512 F, BW, DQ and VL alone, which multiply neither bytes nor bits, nor look them up.
     Avx512Base,
     /// 256-bit, x86-64 with AVX2 and FMA.
     Avx2,
@@ -57,7 +57,9 @@ impl Vectors {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                let whole = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vpopcntdq");
+                let whole = is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512vpopcntdq");
                 return if whole { Vectors::Avx512 } else { Vectors::Avx512Base };
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -75,6 +77,11 @@ impl Vectors {
     /// Whether there is code for products of bytes, and of bits.
     pub fn multiply_codes(self) -> bool {
         self != Vectors::Avx512Base
+    }
+
+    /// Whether bytes are looked up in registers.
+    pub(crate) fn look_up_bytes(self) -> bool {
+        self == Vectors::Avx512
     }
 
     /// Tile registers, of [`LANES`] lanes each, that a program can use.

@@ -127,7 +127,7 @@ fn serve(shared: &Shared, asleep: &AtomicBool, number: usize) {
 }
 
 /// Spins until something another thread does; yields if that takes long.
-pub(crate) fn wait_until(ready: impl Fn() -> bool) {
+pub(crate) fn wait_until(mut ready: impl FnMut() -> bool) {
     let mut spins = 0;
     while !ready() {
         spins += 1;

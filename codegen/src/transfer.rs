@@ -60,9 +60,9 @@ fn walk(shape: &[usize], strides: &[i64], at: i64, visit: &mut impl FnMut(usize)
 }
 
 fn walk_planes(image: &Planar, visit: &mut impl FnMut(usize)) {
-    let [image_step, channel, row] = image.steps();
+    let (extents, strides) = image.elements();
     let start = i64::try_from(image.start() / 4).expect("sizes are below 2^40");
-    walk(&image.shape, &[image_step, channel, row, 4], start, visit);
+    walk(&extents, &strides, start, visit);
 }
 
 fn walk_blocks(image: &Blocked, visit: &mut impl FnMut(usize)) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use optc_ir::{ExecError, Executable, Graph, Tensor};
 
 use crate::choice::{Algorithm, Measured, Selection};
-use crate::exec::JitExecutable;
+use crate::executable::JitExecutable;
 use crate::peak;
 use crate::plan::{Plan, with_shapes};
 use crate::target::Target;

@@ -8,6 +8,7 @@ use crate::tile::contract::{Contract, Listed, Picked, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
+use crate::tile::dynamic::{Begins, DynamicCodes, DynamicGrid, Extremes};
 use crate::tile::fill::Fill;
 use crate::tile::global_pool::GlobalPool;
 use crate::tile::lane_sums::LaneSums;
@@ -66,6 +67,14 @@ works! {
     Recode,
     /// Images of few channels made codes.
     Pixels,
+    /// The least and the largest of numbers, for a grid that follows from them.
+    Extremes,
+    /// The grid that follows.
+    DynamicGrid,
+    /// Numbers made codes of it.
+    DynamicCodes,
+    /// What sums over such codes begin with.
+    Begins,
     /// A sparse convolution over planes.
     Spmm,
     /// A sparse convolution over planes, the pattern of its weights in its code.
@@ -140,11 +149,15 @@ impl Work {
             Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns,
             Work::Recode(r) => r.images * r.blocks * LANES * r.rows * r.columns * (r.steps.len() + 1),
             Work::Pixels(p) => p.images * p.channels * p.rows * p.columns * 4,
+            Work::Extremes(e) => e.elements,
+            Work::DynamicGrid(_) => LANES,
+            Work::DynamicCodes(c) => c.elements() * 2,
+            Work::Begins(b) => b.blocks * LANES,
             Work::Spmm(Spmm { planes, .. }) | Work::Unrolled(Unrolled { planes, .. }) => {
                 planes.images * planes.rows * planes.vectors * LANES
             }
             // Lanes without a weight take their time too.
-            Work::Spmv(s) => s.rows * s.slots() * LANES,
+            Work::Spmv(s) => s.row_count() * s.slots() * LANES,
             Work::Pool(p) => {
                 let [rows, columns] = &p.window;
                 p.images * p.blocks * LANES * rows.out * columns.out * rows.kernel * columns.kernel
@@ -207,7 +220,7 @@ impl Work {
             Work::Pixels(p) => format!("{}×{}×{}", p.images * p.channels, p.rows, p.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
-            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.rows, s.outputs, s.depth, s.nonzeros),
+            Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.row_count(), s.outputs, s.depth, s.nonzeros),
             Work::Pool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::GlobalPool(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.rows, p.columns),
             Work::Map(m) => m.elements().to_string(),
@@ -224,6 +237,8 @@ impl Work {
             | Work::Slopes(Slopes { planes }) => planes.elements().to_string(),
             Work::PoolGrad(p) => format!("{}×{}×{}", p.images * p.blocks * LANES, p.window[0].out, p.window[1].out),
             Work::LaneSums(_) => self.elements().to_string(),
+            Work::DynamicCodes(c) => c.elements().to_string(),
+            Work::Extremes(_) | Work::DynamicGrid(_) | Work::Begins(_) => self.elements().to_string(),
             Work::Copy(_)
             | Work::Split(_)
             | Work::SignBits(_)
@@ -271,9 +286,13 @@ impl fmt::Display for Work {
                 _ => "i8_requantize",
             }),
             Work::Pixels(_) => f.write_str("i8_quantize_pixels"),
+            Work::Extremes(_) => f.write_str("f32_extremes"),
+            Work::DynamicGrid(_) => f.write_str("f32_dynamic_grid"),
+            Work::DynamicCodes(_) => f.write_str("i8_dynamic_quantize"),
+            Work::Begins(_) => f.write_str("i32_begins"),
             Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
             Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
-            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", if s.coded { "c5" } else { "f32" }),
+            Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", s.form.word()),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",
                 (PoolKind::Average { .. }, None) => "f32_average_pool",

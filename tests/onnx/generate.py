@@ -199,6 +199,131 @@ def qlinear_conv():
     return model([node("QLinearConv", inputs, ["y"])], [value("x", [1, 1, 2, 2], u8)], [value("y", [1, 1, 2, 2], u8)], constants)
 
 
+def codes_model(nodes, inputs, outputs, grids, constants=(), opset=17, contrib=False):
+    """Inputs and outputs of bytes; `grids` are scale and zero point by a prefix of their names, u8 unless the zero
+    point is negative."""
+    u8, made = TensorProto.UINT8, []
+    for name, (scale, zero) in grids.items():
+        made.append(typed(f"{name}s", F, [], [scale]))
+        made.append(typed(f"{name}z", TensorProto.INT8 if zero < 0 else u8, [], [zero]))
+    imports = [("com.microsoft", 1)] if contrib else []
+    return model(nodes, [value(n, s, u8) for n, s in inputs], [value(n, s, d) for n, s, d in outputs],
+                 [*made, *constants], opset=opset, imports=imports)
+
+
+def contrib(op, inputs, outputs, name="", **attributes):
+    return node(op, inputs.split(), outputs.split(), name=name, domain="com.microsoft", **attributes)
+
+
+def per_channel_convolution(opset):
+    i8, i32 = TensorProto.INT8, TensorProto.INT32
+    constants = [raw(ramp(4, 1, 3, 3, dtype=np.int8), "w"), typed("ws", F, [4], [0.5, 0.25, 1, 2]),
+                 typed("wz", i8, [4], [0, 0, 0, 0]), typed("b", i32, [4], [-40, 0, 70, 9])]
+    nodes = [node("QLinearConv", "x xs xz w ws wz ys yz b".split(), ["y"], name="conv", group=2, pads=[1, 1, 1, 1])]
+    return codes_model(nodes, [("x", [1, 2, 5, 4])], [("y", [1, 4, 5, 4], TensorProto.UINT8)],
+                       {"x": (0.1, 128), "y": (2.0, 100)}, constants, opset)
+
+
+@case
+def qlinear_conv_per_channel():
+    return per_channel_convolution(17)
+
+
+@case
+def qlinear_conv_per_channel_opset12():
+    """Scales along an axis are older in this operator than in DequantizeLinear."""
+    return per_channel_convolution(12)
+
+
+@case
+def qlinear_matmul():
+    constants = [raw(ramp(3, 2, dtype=np.int8), "w"), typed("ws", F, [2], [0.5, 0.25]), typed("wz", TensorProto.INT8, [2], [0, 1])]
+    nodes = [node("QLinearMatMul", "x xs xz w ws wz ys yz".split(), ["y"])]
+    return codes_model(nodes, [("x", [2, 4, 3])], [("y", [2, 4, 2], TensorProto.UINT8)],
+                       {"x": (0.1, 3), "y": (0.5, 10)}, constants)
+
+
+@case
+def qlinear_matmul_of_rows():
+    """Scales along more than the last axis, which have no other form."""
+    constants = [typed("ws", F, [2, 1, 1], [0.5, 0.25]), typed("wz", TensorProto.UINT8, [2, 1, 1], [0, 1])]
+    nodes = [node("QLinearMatMul", "x ws wz v vs vz ys yz".split(), ["y"])]
+    return codes_model(nodes, [("x", [2, 4, 3]), ("v", [3, 5])], [("y", [2, 4, 5], TensorProto.UINT8)],
+                       {"v": (0.1, 3), "y": (0.5, 10)}, constants)
+
+
+@case
+def qlinear_functions():
+    u8, grids = TensorProto.UINT8, {"a": (0.1, 3), "b": (0.2, 128), "y": (0.05, 100), "p": (0.00390625, 0)}
+    nodes = [
+        contrib("QLinearAdd", "a as az b bs bz ys yz", "sum"), contrib("QLinearMul", "a as az b bs bz ys yz", "product"),
+        contrib("QLinearSigmoid", "sum ys yz ps pz", "gate"),
+        contrib("QLinearLeakyRelu", "product ys yz as az", "leaky", alpha=0.25),
+        contrib("QLinearConcat", "ys yz sum ys yz leaky as az", "joined", axis=1),
+        contrib("QLinearSoftmax", "joined ys yz ps pz", "share", axis=-1, opset=13),
+        node("Less", ["a", "b"], ["less"]), contrib("QLinearWhere", "less a as az b bs bz ys yz", "chosen"),
+    ]
+    same = [1, 4, 4, 4]
+    outputs = [("gate", same, u8), ("share", [1, 8, 4, 4], u8), ("chosen", same, u8)]
+    return codes_model(nodes, [("a", same), ("b", same)], outputs, grids, contrib=True)
+
+
+@case
+def qlinear_pools():
+    u8, grids = TensorProto.UINT8, {"x": (0.1, 3), "y": (0.05, 100)}
+    nodes = [
+        contrib("QLinearAveragePool", "x xs xz ys yz", "pooled", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1]),
+        contrib("QLinearGlobalAveragePool", "pooled ys yz xs xz", "mean"),
+    ]
+    outputs = [("pooled", [1, 4, 2, 3], u8), ("mean", [1, 4, 1, 1], u8)]
+    return codes_model(nodes, [("x", [1, 4, 4, 5])], outputs, grids, contrib=True)
+
+
+@case
+def qlinear_pool_of_channels_last_carried():
+    nodes = [contrib("QLinearGlobalAveragePool", "x xs xz xs xz", "mean", channels_last=1)]
+    return codes_model(nodes, [("x", [1, 4, 4, 2])], [("mean", [1, 1, 1, 2], TensorProto.UINT8)], {"x": (0.1, 3)}, contrib=True)
+
+
+@case
+def qgemm():
+    i8, i32 = TensorProto.INT8, TensorProto.INT32
+    constants = [raw(ramp(2, 3, dtype=np.int8), "w"), typed("ws", F, [2], [0.5, 0.25]), typed("wz", i8, [2], [0, 0]),
+                 typed("b", i32, [2], [-4, 50])]
+    nodes = [contrib("QGemm", "x xs xz w ws wz b ys yz", "y", name="gemm", transB=1),
+             contrib("QGemm", "x xs xz w ws wz b", "z", name="numbers", transB=1, alpha=0.5)]
+    outputs = [("y", [4, 2], TensorProto.UINT8), ("z", [4, 2], F)]
+    return codes_model(nodes, [("x", [4, 3])], outputs, {"x": (0.1, 3), "y": (0.5, 10)}, constants, contrib=True)
+
+
+@case
+def codes_moved():
+    """What only moves codes that were just quantized is the same with numbers; of other codes nothing is known."""
+    u8, grids = TensorProto.UINT8, {"x": (0.5, 7)}
+    nodes = [
+        node("DequantizeLinear", "x xs xz".split(), ["numbers"]), node("QuantizeLinear", "numbers xs xz".split(), ["codes"]),
+        node("MaxPool", ["codes"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Transpose", ["pooled"], ["turned"], perm=[0, 2, 3, 1]), node("Flatten", ["turned"], ["flat"]),
+        node("MaxPool", ["x"], ["other"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    outputs = [("flat", [1, 16], u8), ("other", [1, 4, 2, 2], u8)]
+    return codes_model(nodes, [("x", [1, 4, 4, 4])], outputs, grids)
+
+
+@case
+def dynamic_products():
+    i8 = TensorProto.INT8
+    constants = [raw(ramp(3, 2, dtype=np.int8), "w"), typed("ws", F, [2], [0.5, 0.25]), typed("wz", i8, [2], [0, 1]),
+                 typed("b", F, [2], [1, -1])]
+    nodes = [
+        contrib("DynamicQuantizeMatMul", "x w ws wz b", "y", name="whole"),
+        node("DynamicQuantizeLinear", ["x"], ["codes", "scale", "zero"]),
+        contrib("MatMulIntegerToFloat", "codes w scale ws zero wz", "z", name="parts"),
+    ]
+    return model(nodes, [value("x", ["N", 3])], [value("y", ["N", 2]), value("z", ["N", 2])], constants,
+                 imports=[("com.microsoft", 1)])
+
+
 # ---- functions ----------------------------------------------------------------------------------------------
 
 def function(name, inputs, outputs, nodes, attributes=(), defaults=(), opset=17):

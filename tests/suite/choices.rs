@@ -1,11 +1,15 @@
 //! The choice of algorithms for layers of compressed weights: by the cost model's own cycles a compressed model is
 //! never slower than its dense form. Nothing is timed here.
 
+use std::sync::Arc;
+
 use optc::architectures::{self, NewOptions};
 use optc::data::random_inputs;
-use optc_codegen::choice::{Modelled, Reason};
+use optc_codegen::choice::{Measured, Modelled, Reason};
 use optc_codegen::{Algorithm, Choice, Plan, Selection, Target, Vectors};
-use optc_ir::{Constant, Graph, Interp, Op, Tensor};
+use optc_ir::builder::GraphBuilder;
+use optc_ir::op::{Conv, Linear};
+use optc_ir::{Constant, DType, Form, Graph, Interp, Op, Tensor};
 use optc_passes::{PassManager, pipeline};
 use optc_tests::root;
 
@@ -113,5 +117,51 @@ fn compressed_models_are_never_slower_than_their_dense_form() {
     for name in TRAINED {
         let path = root().join("models").join(format!("{name}.onnx"));
         check(name, &simplified(optc::load(&path).unwrap_or_else(|e| panic!("{name}: {e}"))));
+    }
+}
+
+/// A convolution of one pixel by 256×128 weights, and a layer of 1024×1024, that share so many values.
+fn clustered(values: usize) -> [Graph; 2] {
+    let weights = |shape: &[usize]| {
+        let numbers = (0..shape.iter().product()).map(|i: usize| (i * 7 % values) as f32 * 0.1 + 0.1);
+        let tensor = Tensor::f32(shape, numbers.collect::<Vec<f32>>());
+        Op::Const(Constant::encode(&tensor, &Form::Clustered).expect("values are few").into())
+    };
+    let graph = GraphBuilder::new("convolution");
+    let x = graph.input("x", DType::F32, [1, 256, 14, 14]);
+    let y = x.conv(graph.op(weights(&[128, 256, 1, 1]), &[]), None, Conv::default()).named("layer").id();
+    let convolution = graph.finish(&[("y", y)]);
+    let graph = GraphBuilder::new("linear");
+    let x = graph.input("x", DType::F32, [1, 1024]);
+    let y = x.with(Linear::default(), &[Some(graph.op(weights(&[1024, 1024]), &[])), None]).named("layer").id();
+    [convolution, graph.finish(&[("y", y)])]
+}
+
+/// Layers of few values are a choice like others: named with what else there was, and open to measurement.
+#[test]
+fn codes_are_candidates() {
+    for (values, in_convolution) in [(3, Algorithm::Codes), (100, Algorithm::Dense)] {
+        for (graph, expected) in clustered(values).into_iter().zip([in_convolution, Algorithm::Codes]) {
+            let one = |selection| {
+                let (mut choices, modelled) = choose(&graph, Vectors::Avx512, &selection);
+                assert_eq!(choices.len(), 1, "{choices:?}");
+                (choices.remove(0), modelled)
+            };
+            let (choice, modelled) = one(Selection::Modelled);
+            assert_eq!((choice.chosen, choice.reason), (expected, Reason::Fewest), "{values} values: {choice}");
+            let [codes, dense] =
+                [Algorithm::Codes, Algorithm::Dense].map(|algorithm| choice.cycles(algorithm).unwrap());
+            assert_eq!((modelled.chosen, modelled.dense), (codes.min(dense), dense), "{choice}");
+            for asked in [Algorithm::Codes, Algorithm::Dense] {
+                let (choice, _) = one(Selection::Always(asked));
+                assert_eq!((choice.chosen, choice.reason), (asked, Reason::Admitted), "{choice}");
+                let mut measured = Measured::default();
+                for other in [Algorithm::Codes, Algorithm::Dense] {
+                    measured.add(&choice.layer, other, if other == asked { 1.0 } else { 2.0 });
+                }
+                let (choice, _) = one(Selection::Measured(Arc::new(measured)));
+                assert_eq!((choice.chosen, choice.reason), (asked, Reason::Measured), "{choice}");
+            }
+        }
     }
 }

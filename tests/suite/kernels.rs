@@ -3,6 +3,7 @@
 
 mod coded;
 mod codes;
+mod dynamic;
 mod gradients;
 mod listed;
 mod movement;

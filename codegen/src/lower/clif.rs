@@ -142,7 +142,9 @@ impl Lowering<'_, '_> {
             Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
             Inst::Warm(..) => {}
             Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
+            Inst::LookupBytes(_) => unreachable!("only wide vectors look up bytes"),
             Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
+            Inst::LoadSigned(d, m) => self.load_signed(*d, *m),
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
             Inst::Dot4 { d, x, w } => self.each_of(*d, *w, |l, part, w| {
@@ -300,6 +302,7 @@ impl Lowering<'_, '_> {
                 let sum = self.b.ins().iadd(a, s);
                 self.b.ins().bitcast(PART, lane_order(), sum)
             }
+            Bin::Xor => self.b.ins().bxor(a, s),
             Bin::Max => {
                 let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, s);
                 self.choose(greater, a, s)

@@ -8,6 +8,7 @@ mod bits;
 mod codes;
 mod disassembly;
 mod lanes;
+mod lookup_bytes;
 mod scatter;
 mod tables;
 #[cfg(test)]
@@ -241,7 +242,15 @@ impl Assembler {
             Inst::StoreBits(m, cmp, a) => self.store_bits(*m, *cmp, *a),
             Inst::Warm(p, bytes) => self.warm(*p, *bytes, depth),
             Inst::Scatter { to, at, v, lanes, .. } => self.scatter(*to, *at, *v, usize::from(*lanes)),
-            Inst::LoadBytes(d, m) => self.load_bytes(*d, *m),
+            Inst::LookupBytes(look) => self.lookup_bytes(look),
+            Inst::LoadBytes(d, m) => {
+                let codes = Codes(Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovzxbd_ymm_xmmm64);
+                self.load_bytes(&codes, *d, *m);
+            }
+            Inst::LoadSigned(d, m) => {
+                let codes = Codes(Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovsxbd_ymm_xmmm64);
+                self.load_bytes(&codes, *d, *m);
+            }
             Inst::LoadQuads(d, m) => self.load_quads(*d, *m),
             Inst::StoreBytes(m, v) => self.store_bytes(*m, *v),
             Inst::Dot4 { d, x, w } => self.dot4(*d, *x, *w),
@@ -496,6 +505,7 @@ fn bin(op: Bin) -> Codes {
         Bin::Mul => Codes(Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vmulps_ymm_ymm_ymmm256),
         Bin::Div => Codes(Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
         Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
+        Bin::Xor => Codes(Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpxor_ymm_ymm_ymmm256),
         Bin::Max => Codes(Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
         Bin::Min => Codes(Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),
     }

@@ -118,6 +118,9 @@ impl Planner<'_> {
 
     /// A node by itself, if it can begin a chain.
     pub(super) fn chain_of(&self, node: NodeId) -> Option<Chain> {
+        if self.dynamic.scales(node) {
+            return Some(Chain { start: node, source: None, links: Vec::new(), end: node });
+        }
         let Some(&(source, function)) = self.on_grid.get(&node) else { return Chain::of(self.graph, node) };
         let links = vec![Link { node, function, other: Beside::Nothing }];
         Some(Chain { start: node, source: Some(source), links, end: node })
@@ -158,7 +161,9 @@ impl Planner<'_> {
         let mut longer = chain.clone();
         longer.links.extend(links);
         longer.end = user;
-        (longer.links.len() <= MAX_LINKS && longer.values() <= MAX_OPERANDS).then_some(longer)
+        // The factors of dynamically quantized products are an operand, too.
+        let operands = longer.values() + usize::from(self.dynamic.scales(chain.start));
+        (longer.links.len() <= MAX_LINKS && operands <= MAX_OPERANDS).then_some(longer)
     }
 
     /// Whether every kernel that begins a chain can read a value beside its result: one of the same shape, or a

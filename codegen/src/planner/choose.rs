@@ -7,7 +7,8 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::spmv::{MAX_ROWS, WINDOW};
+use crate::tile::contract::MAX_BYTES;
+use crate::tile::spmv::{Form, MAX_ROWS, Spmv, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
 pub(super) const DENSE: f64 = 1.06;
@@ -74,8 +75,10 @@ pub(super) struct Product {
     pub(super) vectors: usize,
     /// Planes read.
     pub(super) channels: usize,
-    /// Elements of a window. Of a single one x is read at whole vectors alone.
+    /// Elements of a window.
     pub(super) taps: usize,
+    /// Whether x is read at whole vectors alone.
+    pub(super) aligned: bool,
 }
 
 /// Bytes that the nearest cache keeps of x.
@@ -119,10 +122,10 @@ impl Product {
         let tiles = self.vectors.div_ceil(CHUNK);
         let chunk = self.vectors as f64 / tiles as f64;
         let near = self.channels as f64 * chunk * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR,
-            1 => 1.0,
-            _ => 1.5,
+            true => 1.0,
+            false => 1.5,
         };
         let weight = (chunk * load + 0.8).max(1.5);
         let row = 20.0 + 4.0 * chunk;
@@ -138,10 +141,10 @@ impl Product {
         let density = self.nonzeros as f64 / (depth * self.rows as f64);
         let loads = groups * depth * (1.0 - (1.0 - density).powf(self.rows as f64 / groups));
         let near = self.channels as f64 * 64.0 < NEAREST;
-        let load = match self.taps {
+        let load = match self.aligned {
             _ if !near => FAR_AHEAD,
-            1 => 0.1,
-            _ => 0.55,
+            true => 0.1,
+            false => 0.55,
         };
         let vector = self.nonzeros as f64 * 1.02 + loads * load + self.rows as f64 * 5.0;
         // Code is read once a run from further away, unless there is little of it.
@@ -155,15 +158,21 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
     candidates.into_iter().min_by(|a, b| a.cycles.total_cmp(&b.cycles)).copied()
 }
 
+/// Tiles of rows that read all weights of a sparse product one after the other, at most.
+const MAX_TILES: usize = 4;
+/// Values of a codebook whose bytes two registers hold.
+const HALF: usize = MAX_BYTES / 2;
+
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FewRows {
-    pub(super) rows: usize,
+    /// Rows, in a grid.
+    pub(super) rows: [usize; 2],
     pub(super) outputs: usize,
     pub(super) depth: usize,
     pub(super) nonzeros: usize,
-    /// Whether weights are codes.
-    pub(super) coded: bool,
+    /// How weights are kept.
+    pub(super) form: Form,
     pub(super) vectors: Vectors,
 }
 
@@ -176,25 +185,34 @@ impl FewRows {
 
     /// The kernel, if rows are few and as long as windows.
     pub(super) fn candidate(&self) -> Option<Candidate> {
-        let cycles = self.cycles();
-        (self.rows <= MAX_ROWS && self.depth >= WINDOW).then_some(Candidate { algorithm: Algorithm::Spmv, cycles })
+        let few = self.rows[0] * self.rows[1] <= MAX_ROWS * MAX_TILES;
+        let (algorithm, cycles) = (Algorithm::Spmv, self.cycles());
+        (few && self.depth >= WINDOW).then_some(Candidate { algorithm, cycles })
     }
 
     fn cycles(&self) -> f64 {
         let slots = self.slots();
-        let bytes = if self.coded { 22.7 } else { 76.0 };
-        // Where a vector is one register, rows share what is done for each slice and slot.
-        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.coded) {
-            (1, false) => (50.0, 2.8, 20.0, 2.2),
-            (1, true) => (50.0, 3.2, 20.0, 2.2),
-            (2, false) => (60.0, 9.0, 60.0, 9.0),
-            (2, true) => (60.0, 17.0, 60.0, 17.0),
-            (_, false) => (60.0, 31.0, 60.0, 31.0),
-            (_, true) => (60.0, 58.0, 60.0, 58.0),
+        let bytes = match self.form {
+            Form::Numbers => 76.0,
+            Form::Codes => 22.7,
+            Form::Bytes(_) => 28.0,
         };
-        let others = (self.rows - 1) as f64;
+        // Where a vector is one register, rows share what is done for each slice and slot.
+        let (slice, slot, other_slice, other_slot) = match (self.vectors.parts(), self.form) {
+            (1, Form::Numbers) => (50.0, 2.8, 20.0, 2.2),
+            (1, Form::Codes) => (50.0, 3.2, 20.0, 2.2),
+            (1, Form::Bytes(..=HALF)) => (60.0, 4.6, 20.0, 2.2),
+            (1, Form::Bytes(_)) => (70.0, 6.0, 20.0, 2.2),
+            (2, Form::Numbers) => (60.0, 9.0, 60.0, 9.0),
+            (2, _) => (60.0, 17.0, 60.0, 17.0),
+            (_, Form::Numbers) => (60.0, 31.0, 60.0, 31.0),
+            (_, _) => (60.0, 58.0, 60.0, 58.0),
+        };
+        let tile: usize = Spmv::tile(self.rows, self.vectors).iter().product();
+        let tiles = (self.rows[0] * self.rows[1] / tile) as f64;
+        let others = (tile - 1) as f64;
         let slices = self.outputs.div_ceil(LANES) as f64;
-        let work = slots * (slot + others * other_slot) + slices * (slice + others * other_slice);
+        let work = tiles * (slots * (slot + others * other_slot) + slices * (slice + others * other_slice));
         work.max(reading((slots * bytes) as usize))
     }
 }
@@ -320,7 +338,9 @@ mod tests {
                 let dense = (rows * depth * outputs.div_ceil(LANES)) as f64 * DENSE;
                 let dense = dense.max(reading(depth * outputs * 4));
                 let cycles = |nonzeros| {
-                    FewRows { rows, outputs, depth, nonzeros, coded: false, vectors }.candidate().map(|c| c.cycles)
+                    FewRows { rows: [1, rows], outputs, depth, nonzeros, form: Form::Numbers, vectors }
+                        .candidate()
+                        .map(|c| c.cycles)
                 };
                 let (all, tenth) = (cycles(outputs * depth), cycles(outputs * depth / 10));
                 assert!(
@@ -334,10 +354,10 @@ mod tests {
     #[test]
     fn few_rows_are_few_and_long() {
         let of = |rows, depth| {
-            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, coded: true, vectors: Vectors::Avx512 };
+            let few = FewRows { rows, outputs: 64, depth, nonzeros: 100, form: Form::Codes, vectors: Vectors::Avx512 };
             few.candidate().is_some()
         };
-        assert!(of(4, 32) && !of(5, 32) && !of(4, 31));
+        assert!(of([4, 4], 32) && !of([4, 5], 32) && !of([1, 4], 31));
     }
 
     #[test]
@@ -345,7 +365,7 @@ mod tests {
         for (vectors, taps) in [(4, 9), (14, 1), (66, 9), (200, 1)] {
             let (rows, channels) = (64, 64);
             let cycles = |nonzeros| {
-                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps };
+                let product = Product { images: 1, rows, nonzeros, vectors, channels, taps, aligned: taps == 1 };
                 cheapest(&product.candidates(Vectors::Avx512)).expect("a product can be computed").cycles
             };
             let weights = rows * channels * taps;

@@ -1,23 +1,27 @@
 //! Constants of few values, which kernels read as codes.
 //!
-//! What is clustered or quantized is read from its codes; what is not is looked through, as far as it takes to see
-//! that there are too many values. Values may be those of the whole layer, or those of each output up to a factor
+//! What is clustered or quantized is read from its codes, and never decoded; what is not is looked through, as far as
+//! it takes to see that there are too many values. Values may be those of the whole layer, or those of each output up to a factor
 //! of its own.
 
-use optc_ir::{Constant, Encoding, ExecError, Packed, QuantParams, ValueId};
+use optc_ir::{Constant, Encoding, ExecError, NodeId, Packed, QuantParams, ValueId};
 
 use super::Planner;
 use super::choose;
 use super::conv::Window;
-use crate::choice::{Algorithm, Candidate, Selection};
+use crate::choice::{Algorithm, Candidate};
 use crate::memory::Memory;
 use crate::pack::{Layout, Packing};
 use crate::plan::Arg;
+use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::contract::{Code, MAX_VALUES};
+use crate::tile::contract::{Code, MAX_BYTES};
 
 /// Weights of a layer that lie in the nearest cache whatever they are, and gain little.
 const SMALL: usize = 4096;
+
+/// Values of a grid that fewer bits than a byte's don't number.
+const MANY: usize = 2 * LANES;
 
 /// The values of a constant.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +30,8 @@ pub(super) struct FewValues {
     values: Vec<f32>,
     /// One factor an output.
     factors: Option<Vec<f32>>,
+    /// Whether values are whole numbers that bytes with sign hold, and are numbered by these.
+    integers: bool,
     numbering: Numbering,
 }
 
@@ -40,6 +46,37 @@ enum Numbering {
     Signs,
 }
 
+/// Numbers of values, by their bits: a table that is at most a quarter full, entries that collide next to each other.
+struct Numbers(Vec<Option<(u32, usize)>>);
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers(vec![None; 4 * MAX_BYTES])
+    }
+}
+
+impl Numbers {
+    /// The entry of a value, or the one it would have.
+    fn place(&self, x: f32) -> usize {
+        let last = self.0.len() - 1;
+        let mut place = x.to_bits().wrapping_mul(0x9e37_79b1) as usize >> 16 & last;
+        while self.0[place].is_some_and(|(bits, _)| bits != x.to_bits()) {
+            place = (place + 1) & last;
+        }
+        place
+    }
+
+    fn of(&self, x: f32) -> Option<usize> {
+        self.0[self.place(x)].map(|(_, number)| number)
+    }
+
+    /// Numbers one of at most [`MAX_BYTES`] values.
+    fn add(&mut self, x: f32, number: usize) {
+        let place = self.place(x);
+        self.0[place] = Some((x.to_bits(), number));
+    }
+}
+
 /// A layer whose weights are read as codes.
 pub(super) struct Coded {
     pub(super) code: Code,
@@ -49,9 +86,11 @@ pub(super) struct Coded {
 }
 
 impl Coded {
-    fn new(values: FewValues) -> Coded {
-        let code = Code { values: values.values.len().max(2), scaled: values.factors.is_some() };
-        Coded { code, values, times: 1.0 }
+    /// `None` if there is no code for so many values on a target.
+    fn new(values: FewValues, vectors: Vectors) -> Option<Coded> {
+        let (integers, scaled) = (values.integers, values.factors.is_some());
+        let code = Code { values: values.values.len().max(2), integers, scaled };
+        code.is_for(vectors).then_some(Coded { code, values, times: 1.0 })
     }
 
     /// With every weight multiplied by a number.
@@ -61,9 +100,11 @@ impl Coded {
 
     /// The values, the number of each element's, and the factor of an output.
     pub(super) fn read(&self, constant: &Constant) -> (Vec<f32>, Vec<u8>, impl Fn(usize) -> f32) {
-        let values = self.values.values.iter().map(|value| value * self.times).collect();
+        // Integers are in no table that could be multiplied.
+        let (of_values, of_factors) = if self.code.integers { (1.0, self.times) } else { (self.times, 1.0) };
+        let values = self.values.values.iter().map(|value| value * of_values).collect();
         let factors = self.values.factors.as_deref();
-        (values, self.values.numbers(constant), move |o| factors.map_or(1.0, |factors| factors[o]))
+        (values, self.values.numbers(constant), move |o| factors.map_or(1.0, |factors| factors[o] * of_factors))
     }
 }
 
@@ -72,33 +113,47 @@ impl Planner<'_> {
     /// rows costs. `axis` is that of outputs.
     pub(super) fn coded_matrix(&self, w: ValueId, axis: usize, [m, n, k]: [usize; 3]) -> Option<(Coded, Candidate)> {
         let vectors = n.div_ceil(LANES);
-        let coded = Coded::new((k * n >= SMALL).then(|| self.few_values(w, axis)).flatten()?);
+        let coded = Coded::new((k * n >= SMALL).then(|| self.few_values(w, axis)).flatten()?, self.target.vectors)?;
         let code = coded.code;
         let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
         Some((coded, Candidate { algorithm: Algorithm::Codes, cycles }))
     }
 
-    /// The constant weights of a convolution as codes, if they have few values and it is faster so. Groups must fill
+    /// The constant weights of a convolution as codes, if they have few values, and what it costs so. Groups must fill
     /// blocks of channels.
-    pub(super) fn coded_convolution(&self, w: ValueId, groups: usize, window: &Window) -> Option<Coded> {
+    pub(super) fn coded_convolution(&self, w: ValueId, groups: usize, window: &Window) -> Option<(Coded, Candidate)> {
         let [channels, outputs] = window.channels.map(|channels| channels / groups);
-        let is_dense = *self.selection == Selection::Always(Algorithm::Dense);
-        if is_dense || groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
+        if groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
             return None;
         }
         let [images, _, rows, columns] = window.output();
         let (points, vectors) = (images * rows * columns, outputs.div_ceil(LANES));
-        let depth = channels * window.taps();
-        let dense = self.winograd_cycles(groups, window).unwrap_or(points * depth * vectors * groups) as f64;
-        let dense = (dense * choose::DENSE).max(choose::reading(depth * outputs * groups * 4));
-        let many = depth * outputs * groups >= SMALL;
-        let coded = Coded::new(many.then(|| self.few_values(w, 0)).flatten()?);
+        let many = channels * window.taps() * outputs * groups >= SMALL;
+        let coded = Coded::new(many.then(|| self.few_values(w, 0)).flatten()?, self.target.vectors)?;
         let code = coded.code;
         // Codes end with the channels of a block.
         let depth = channels.div_ceil(LANES) * window.taps() * code.padded(LANES.min(channels));
         let cycles = groups as f64 * code.cycles(points, vectors, depth) * choose::DENSE;
         let cycles = cycles.max(choose::reading(code.bytes(depth) * vectors * groups));
-        (cycles < dense).then_some(coded)
+        Some((coded, Candidate { algorithm: Algorithm::Codes, cycles }))
+    }
+
+    /// The weights of a convolution as codes, if they have been chosen to be, or are chosen now because nothing was
+    /// chosen for it before.
+    pub(super) fn chosen_codes(&mut self, node: NodeId, groups: usize, window: &Window) -> Option<Coded> {
+        let w = self.graph.operand(node, 1)?;
+        let chosen = self.choices.chosen(node);
+        if chosen.is_some_and(|algorithm| algorithm != Algorithm::Codes) {
+            return None;
+        }
+        let (coded, candidate) = self.coded_convolution(w, groups, window)?;
+        if chosen.is_none() {
+            let candidates = self.admitted(node, true, vec![candidate, self.dense_convolution(groups, window)]);
+            let algorithm = candidates.first()?.algorithm;
+            self.choose(node, (self.graph.constant(w)?, self.nonzeros(w)?), candidates, algorithm);
+            return (algorithm == Algorithm::Codes).then_some(coded);
+        }
+        Some(coded)
     }
 
     /// The values of a constant `f32` operand whose outputs are along an axis, if they are few.
@@ -136,79 +191,89 @@ impl FewValues {
 
     /// The values of a constant, if they are few.
     fn of(constant: &Constant, axis: usize) -> Option<FewValues> {
-        let elements = || FewValues::of_elements(constant.decode().as_f32()?, constant.shape(), axis);
+        let shape = constant.shape();
         match constant.encoding() {
-            Encoding::Clustered { codebook, .. } => {
+            Encoding::Clustered { codebook, codes } => {
                 let values = codebook.as_f32()?;
                 let symmetric = values.iter().zip(values.iter().rev()).all(|(low, high)| *low == -high);
                 // Pairs of values may be those of outputs.
                 if symmetric
                     && values.len() > 3
-                    && let Some(few) = elements()
+                    && let Some(few) =
+                        FewValues::of_magnitudes(codes.iter().map(|code| values[code as usize]), shape, axis)
                 {
                     return Some(few);
                 }
-                let numbering = Numbering::Codes((0..u8::try_from(values.len()).ok()?).collect());
-                let few = FewValues { values: values.to_vec(), factors: None, numbering };
-                Some(few).filter(|few| few.values.len() <= MAX_VALUES)
+                let last = u8::try_from(values.len().checked_sub(1)?).ok()?;
+                let numbering = Numbering::Codes((0..=last).collect());
+                Some(FewValues { values: values.to_vec(), factors: None, integers: false, numbering })
             }
-            Encoding::Quantized { params, codes } => {
-                FewValues::of_grid(params, codes.iter(), axis).filter(|few| few.values.len() <= MAX_VALUES)
-            }
-            Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, constant.shape(), axis),
-            Encoding::Sparse { .. } => elements(),
+            Encoding::Quantized { params, codes } => FewValues::of_grid(params, codes, shape[axis], axis),
+            Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, shape, axis),
+            Encoding::Sparse { .. } => FewValues::of_elements(constant.decode().as_f32()?, shape, axis),
         }
     }
 
     /// The values of codes on a grid: all that occur. Grids along outputs must differ in their scales alone.
-    fn of_grid(params: &QuantParams, codes: impl Iterator<Item = u32>, axis: usize) -> Option<FewValues> {
+    fn of_grid(params: &QuantParams, codes: &Packed, outputs: usize, axis: usize) -> Option<FewValues> {
+        let zero = *params.zeros.first()?;
         let factors = match params.axis {
             None => None,
             Some(own) if own == axis => {
-                let zero = params.zeros.first()?;
-                params.zeros.iter().all(|other| other == zero).then(|| params.scales.clone()).map(Some)?
+                params.zeros.iter().all(|other| *other == zero).then(|| params.scales.clone()).map(Some)?
             }
             Some(_) => return None,
         };
         let mut occurs = vec![false; 1 << params.bits];
-        codes.for_each(|code| occurs[code as usize] = true);
-        let mut of_code = Vec::with_capacity(occurs.len());
-        let mut values = Vec::new();
-        for (code, occurs) in (0..).zip(occurs) {
-            of_code.push(u8::try_from(values.len()).ok()?);
-            if occurs {
-                values.push(match factors {
-                    None => params.value(0, code),
-                    Some(_) => code as f32 - params.zeros[0],
-                });
+        codes.iter().for_each(|code| occurs[code as usize] = true);
+        let found: Vec<u32> = (0..).zip(occurs).filter_map(|(code, occurs)| occurs.then_some(code)).collect();
+        let integer = |code: u32| Some(code as f32 - zero).filter(|x| x.fract() == 0.0 && (-128.0..128.0).contains(x));
+        // Where there are many, the numbers that stand for them are those they are multiples of.
+        let integers = (found.len() > MANY).then(|| found.iter().map(|&code| integer(code)).collect()).flatten();
+        let integers: Option<Vec<f32>> = integers;
+        let mut of_code = vec![0; 1 << params.bits];
+        if let Some(values) = integers {
+            for (&code, value) in found.iter().zip(&values) {
+                of_code[code as usize] = (*value as i8).cast_unsigned();
             }
+            let factors = factors.unwrap_or_else(|| vec![params.scales[0]; outputs]);
+            let numbering = Numbering::Codes(of_code);
+            return Some(FewValues { values, factors: Some(factors), integers: true, numbering });
         }
-        Some(FewValues { values, factors, numbering: Numbering::Codes(of_code) })
+        for (number, &code) in found.iter().enumerate() {
+            of_code[code as usize] = u8::try_from(number).ok()?;
+        }
+        let value = |&code: &u32| if factors.is_some() { code as f32 - zero } else { params.value(0, code) };
+        let values = found.iter().map(value).collect();
+        Some(FewValues { values, factors, integers: false, numbering: Numbering::Codes(of_code) })
     }
 
     /// The values of elements: one magnitude for each output, or few in all.
     fn of_elements(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
-        if let Some(few) = FewValues::of_magnitudes(elements, shape, axis) {
+        if let Some(few) = FewValues::of_magnitudes(elements.iter().copied(), shape, axis) {
             return Some(few);
         }
-        let mut values: Vec<f32> = Vec::new();
-        for x in elements {
-            if let Err(place) = values.binary_search_by(|value| value.total_cmp(x)) {
-                if values.len() == MAX_VALUES {
+        let mut values = Vec::new();
+        let mut numbers = Numbers::default();
+        for &x in elements {
+            if numbers.of(x).is_none() {
+                if values.len() == MAX_BYTES {
                     return None;
                 }
-                values.insert(place, *x);
+                numbers.add(x, values.len());
+                values.push(x);
             }
         }
-        Some(FewValues { values, factors: None, numbering: Numbering::Values })
+        values.sort_by(f32::total_cmp);
+        Some(FewValues { values, factors: None, integers: false, numbering: Numbering::Values })
     }
 
     /// The values of elements that are zero, or plus or minus the factor of their output.
-    fn of_magnitudes(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
+    fn of_magnitudes(elements: impl Iterator<Item = f32>, shape: &[usize], axis: usize) -> Option<FewValues> {
         let step: usize = shape[axis + 1..].iter().product();
         let mut factors = vec![0.0; shape[axis]];
         let mut zeros = false;
-        for (i, x) in elements.iter().enumerate() {
+        for (i, x) in elements.enumerate() {
             let factor = &mut factors[i / step % shape[axis]];
             match x.abs() {
                 0.0 => zeros = true,
@@ -218,7 +283,7 @@ impl FewValues {
             }
         }
         let values = if zeros { vec![-1.0, 0.0, 1.0] } else { vec![-1.0, 1.0] };
-        Some(FewValues { values, factors: Some(factors), numbering: Numbering::Signs })
+        Some(FewValues { values, factors: Some(factors), integers: false, numbering: Numbering::Signs })
     }
 
     /// For each element of the constant the number of its value.
@@ -232,8 +297,9 @@ impl FewValues {
                 elements.iter().map(|&x| number(place(x))).collect()
             }
             _ => {
-                let place = |x: &f32| self.values.binary_search_by(|value| value.total_cmp(x));
-                elements.iter().map(|x| number(place(x).expect("every value has been seen"))).collect()
+                let mut numbers = Numbers::default();
+                self.values.iter().enumerate().for_each(|(place, &value)| numbers.add(value, place));
+                elements.iter().map(|&x| number(numbers.of(x).expect("every value has been seen"))).collect()
             }
         };
         match (constant.encoding(), &self.numbering) {

@@ -8,6 +8,7 @@ use super::Planner;
 use super::chain::{Beside, Chain};
 use super::listed::computed_groups;
 use super::values::{Steps as ValueSteps, WeightBox};
+use crate::choice::Algorithm;
 use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
 use crate::tile::contract::listed::Lists;
@@ -128,8 +129,12 @@ impl Planner<'_> {
         let window = self.conv_window(node, conv)?;
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let weights = self.f32_shape(w)?;
-        if self.sparse_pixel(chain, conv, &window).is_some() {
-            return Some(());
+        if self.choices.chosen(node) == Some(Algorithm::Spmv) {
+            let planned = self.convolution_of_few(chain, conv, &window).is_some();
+            self.choices.planned(node, planned);
+            if planned {
+                return Some(());
+            }
         }
         if let Some(&algorithm) = self.sparse.get(&node) {
             let planned = self.sparse_convolution(chain, conv, &window, algorithm).is_some();
@@ -148,7 +153,7 @@ impl Planner<'_> {
         let positions = self.listed.get(&node).cloned();
         let picked = self.picked.get(&node).copied();
         let is_sparse = positions.is_some() || picked.is_some();
-        let coded = (!is_sparse).then(|| self.coded_convolution(w, conv.group, &window)).flatten();
+        let coded = self.chosen_codes(node, conv.group, &window);
         let is_plain = coded.is_none() && !is_sparse;
         if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| is_plain) {
             return self.winograd(chain, conv.act, &window, grid, false);

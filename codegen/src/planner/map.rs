@@ -21,6 +21,9 @@ impl Planner<'_> {
     /// Plans a chain: a layer with its functions, or functions alone.
     pub(super) fn chain(&mut self, chain: &Chain) -> Option<()> {
         self.f32_shape(chain.end.into())?;
+        if self.dynamic.scales(chain.start) {
+            return self.dynamic_layer(chain);
+        }
         match self.graph.op(chain.start) {
             Op::Conv(conv) => self.convolution(chain, conv),
             Op::ConvTranspose(conv) => self.conv_transpose(chain, conv),

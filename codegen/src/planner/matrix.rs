@@ -323,7 +323,7 @@ impl Planner<'_> {
     }
 
     /// Bias, activation and the functions of a chain over a matrix; the arguments they read.
-    fn matrix_epilogue(
+    pub(super) fn matrix_epilogue(
         &mut self,
         chain: &Chain,
         bias: bool,

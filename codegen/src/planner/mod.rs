@@ -13,6 +13,7 @@ mod coded;
 mod conv;
 mod conv_transpose;
 mod convert;
+mod few_pixels;
 mod fold;
 mod gather;
 mod gradients;
@@ -31,6 +32,7 @@ mod recurrent;
 mod resize;
 mod rows;
 mod select;
+mod shares;
 mod signs;
 mod sparse;
 mod sparse_matrix;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use optc_ir::{Constant, DType, EvalError, ExecError, Graph, NodeId, Op, Resident, Tensor, ValueId};
 
 use crate::choice::{Algorithm, Choice, Modelled, Selection};
+use crate::layout::Pitch;
 use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
@@ -84,8 +87,8 @@ pub(crate) struct Planner<'g> {
     listed: HashMap<NodeId, Arc<Positions>>,
     /// Convolutions whose outputs pick what they multiply.
     picked: HashMap<NodeId, Picked>,
-    /// Elements from one row to the next of planes of these extents, where there are gaps.
-    pitches: HashMap<[usize; 2], usize>,
+    /// How pixels lie in planes of these extents, where not simply one after the other.
+    pitches: HashMap<[usize; 2], Pitch>,
     /// Borders that those readers of a value need that read it in planes.
     planar_borders: HashMap<ValueId, [usize; 4]>,
     /// Chains by the node that ends them.
@@ -104,6 +107,8 @@ pub(crate) struct Planner<'g> {
     codes: HashMap<ValueId, quantized::CodePlace>,
     /// Borders that the readers of codes need.
     code_borders: HashMap<ValueId, [usize; 4]>,
+    /// Products of codes whose grid is known only when the numbers are.
+    dynamic: quantized::Dynamic,
     /// What computes layers of compressed weights.
     choices: Choices,
     /// How many weights of layers are not zero, by their constant.
@@ -177,6 +182,7 @@ pub(crate) fn plan(
         on_grid,
         codes: HashMap::new(),
         code_borders: HashMap::new(),
+        dynamic: quantized::Dynamic::default(),
         choices: Choices::default(),
         nonzeros: HashMap::new(),
         cold_code: false,
@@ -188,6 +194,7 @@ pub(crate) fn plan(
             planner.replaces.insert(*value, graph.inputs()[resident.input].into());
         }
     }
+    planner.find_dynamic();
     planner.find_masks();
     planner.find_chains();
     planner.find_sparse();
@@ -271,6 +278,7 @@ impl Planner<'_> {
         }
         let families = [
             Planner::dequantize,
+            Planner::dynamic_quantize,
             Planner::view,
             Planner::image,
             Planner::rows,

@@ -8,6 +8,7 @@ use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::transpose::Transpose;
+use crate::work::Work;
 
 impl Planner<'_> {
     /// A new place for a value, in order of its axes.
@@ -71,7 +72,7 @@ impl Planner<'_> {
         for place in places {
             let strided = match &place.layout {
                 Layout::Blocked(image) => image.as_strided(shape.len()),
-                Layout::Planar(image) => Some(image.as_strided(shape.len())),
+                Layout::Planar(image) => image.as_strided(shape.len()),
                 strided @ Layout::Strided { .. } => Some(strided.clone()),
             };
             if let Some(Layout::Strided { start, strides }) = strided {
@@ -79,11 +80,16 @@ impl Planner<'_> {
             }
         }
         let place = places.first()?.clone();
-        let Layout::Blocked(image) = place.layout else { return None };
+        let (start, work): (usize, Work) = match place.layout {
+            Layout::Blocked(image) => (image.start(), Transpose::from_blocked(image.shape, image.planes()).into()),
+            Layout::Planar(image) => {
+                let (extents, strides) = image.elements();
+                (image.start(), Copy::new(&extents, &strides, &plain_strides(&extents)).into())
+            }
+            Layout::Strided { .. } => return None,
+        };
         let to = self.place_plain(value, &shape);
-        let from = Arg::Buffer(place.buffer, image.start());
-        let transpose = Transpose::from_blocked(image.shape, image.planes());
-        self.kernel(node, transpose, vec![from, Arg::Buffer(to.buffer, 0)]);
+        self.kernel(node, work, vec![Arg::Buffer(place.buffer, start), Arg::Buffer(to.buffer, 0)]);
         Some((Arg::Buffer(to.buffer, 0), plain_strides(&shape)))
     }
 
@@ -142,7 +148,13 @@ impl Planner<'_> {
         if let Some(Place { buffer, layout: Layout::Planar(from) }) = source {
             let (to, image) = self.blocked_buffer(node, images, border);
             let args = vec![Arg::Buffer(buffer, from.start()), Arg::Buffer(to.buffer, image.start())];
-            self.kernel(node, Transpose::from_planes(images, from.steps(), image.strides()), args);
+            let transpose = match from.steps() {
+                steps if from.pitch.together => Transpose::from_images(images, steps, image.strides()),
+                [image_step, channel, row, _] => {
+                    Transpose::from_planes(images, [image_step, channel, row], image.strides())
+                }
+            };
+            self.kernel(node, transpose, args);
             self.put(value, to.clone());
             return Some((to.buffer, image));
         }

@@ -4,7 +4,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::conv::Window;
-use crate::layout::{Layout, Planar, image_shape, image_strides};
+use crate::layout::{Layout, Pitch, Planar, image_shape, image_strides};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::epilogue::Strides;
@@ -76,9 +76,9 @@ impl Reading {
 }
 
 impl Planner<'_> {
-    /// Elements from one row to the next in all planes of these extents.
-    pub(super) fn pitch(&self, extents: [usize; 2]) -> usize {
-        self.pitches.get(&extents).copied().unwrap_or(extents[1])
+    /// How pixels lie in all planes of these extents.
+    pub(super) fn pitch(&self, extents: [usize; 2]) -> Pitch {
+        self.pitches.get(&extents).copied().unwrap_or(Pitch { positions: extents[1], together: false })
     }
 
     /// A new place for an image in planes, with the border its readers need. What lies between its pixels is
@@ -117,10 +117,10 @@ impl Planner<'_> {
     /// A value of rank 3 or 4 as an image in planes with at least this border.
     pub(super) fn planar(&mut self, node: NodeId, value: ValueId, border: [usize; 4]) -> Option<(usize, Planar)> {
         let images = image_shape(&self.f32_shape(value)?)?;
-        let pitch = self.pitch([images[2], images[3]]);
+        let wanted = Planar::new(images, self.pitch([images[2], images[3]]), border);
         for place in self.places.get(&value).into_iter().flatten() {
             if let Layout::Planar(image) = place.layout
-                && image.pitch == pitch
+                && image.pitch == wanted.pitch
                 && image.has_border(border)
             {
                 return Some((place.buffer, image));
@@ -128,7 +128,7 @@ impl Planner<'_> {
         }
         let (place, image) = self.new_planes(node, value, images, border, true);
         let whole = Phase { first: [0, 0], stride: [1, 1], extents: [images[2], images[3]] };
-        self.fill_planes(node, value, whole, (Arg::Buffer(place.buffer, image.start()), image.steps()))?;
+        self.fill_planes(node, value, whole, (Arg::Buffer(place.buffer, image.start()), &image, image.steps()))?;
         self.put(value, place.clone());
         Some((place.buffer, image))
     }
@@ -139,14 +139,14 @@ impl Planner<'_> {
         node: NodeId,
         value: ValueId,
         reading: &Reading,
-        pitch: usize,
+        pitch: Pitch,
     ) -> Option<(usize, Planar)> {
         let images = image_shape(&self.f32_shape(value)?)?;
         let count = reading.phases.len();
         let shape = [images[0], images[1] * count, reading.extents[0], reading.extents[1]];
         let image = Planar::new(shape, pitch, reading.border);
         let buffer = self.cleared(node, &image, true);
-        let [image_step, plane, row] = image.steps();
+        let [image_step, plane, row, column] = image.steps();
         let channel = plane * signed(count);
         let mut split: Vec<usize> = Vec::new();
         for (i, &first) in reading.phases.iter().enumerate() {
@@ -162,13 +162,13 @@ impl Planner<'_> {
             let phase = Phase { first, stride: reading.stride, extents };
             // Phases of the same rows are made at once where columns are divided by two.
             let of_rows: Vec<usize> = (i..count).filter(|&j| reading.phases[j][0] == first[0]).collect();
-            if reading.stride[1] == 2 && !self.is_blocked(value) {
+            if reading.stride[1] == 2 && !self.is_blocked(value) && !image.pitch.together {
                 let wanted = of_rows.iter().map(|&j| reading.phases[j][1]).collect();
                 let to = of_rows.iter().map(|&j| start(j)).collect::<Option<Vec<Arg>>>()?;
                 self.split_columns(node, value, phase, wanted, (to, [image_step, channel, row]))?;
                 split.extend(of_rows);
             } else {
-                self.fill_planes(node, value, phase, (start(i)?, [image_step, channel, row]))?;
+                self.fill_planes(node, value, phase, (start(i)?, &image, [image_step, channel, row, column]))?;
                 split.push(i);
             }
             if split.len() < count {
@@ -180,11 +180,12 @@ impl Planner<'_> {
 
     /// Fills the last row, or column, of every `count`-th plane from the `first` on with zeros.
     fn clear_edge(&mut self, node: NodeId, buffer: usize, image: &Planar, (first, count): (usize, usize), axis: usize) {
-        let [_, plane, row] = image.steps();
-        let [images, channels, height, width] = image.shape;
+        let [_, plane, row, column] = image.steps();
+        let ([_, channels, height, width], together) = (image.shape, image.together());
+        let planes = image.images() * channels / count;
         let (start, shape) = match axis {
-            0 => (row * signed(height - 1), [images * channels / count, 1, width]),
-            _ => (4 * signed(width - 1), [images * channels / count, height, 1]),
+            0 => (row * signed(height - 1), [planes, 1, width * together]),
+            _ => (column * signed(width - 1), [planes, height, together]),
         };
         let start = start + signed(image.start()) + plane * signed(first);
         let region = Region { start, shape: shape.to_vec(), strides: vec![plane * signed(count), row, 4] };
@@ -213,9 +214,15 @@ impl Planner<'_> {
         Some(())
     }
 
-    /// Moves the pixels of a phase of a value to planes: where the first is, and the steps from one image,
-    /// channel and row to the next.
-    fn fill_planes(&mut self, node: NodeId, value: ValueId, phase: Phase, (to, steps): (Arg, [i64; 3])) -> Option<()> {
+    /// Moves the pixels of a phase of a value to planes laid out as an image is: where the first is, and the steps
+    /// from one image, channel, row and column to the next.
+    fn fill_planes(
+        &mut self,
+        node: NodeId,
+        value: ValueId,
+        phase: Phase,
+        (to, image, steps): (Arg, &Planar, [i64; 4]),
+    ) -> Option<()> {
         let images = image_shape(&self.f32_shape(value)?)?;
         let [height, width] = phase.extents;
         let shape = [images[0], images[1], height, width];
@@ -230,16 +237,22 @@ impl Planner<'_> {
             let start = signed(from.start()) + walk.row * signed(phase.first[0]) + walk.column * signed(phase.first[1]);
             let walk = Strides { row: walk.row * rows, column: walk.column * columns, ..walk };
             let start = usize::try_from(start).ok()?;
-            self.kernel(node, Transpose::to_planes(shape, walk, steps), vec![Arg::Buffer(buffer, start), to]);
+            let transpose = match steps {
+                steps if image.pitch.together => Transpose::to_images(shape, walk, steps),
+                [image, channel, row, _] => Transpose::to_planes(shape, walk, [image, channel, row]),
+            };
+            self.kernel(node, transpose, vec![Arg::Buffer(buffer, start), to]);
             return Some(());
         }
         let (from, strides) = self.strided(node, value)?;
         let strides = image_strides(strides)?;
         let first = strides[2] * signed(phase.first[0]) + strides[3] * signed(phase.first[1]);
         let from = moved(from, first)?;
-        let walk = [strides[0], strides[1], strides[2] * rows, strides[3] * columns];
-        let to_strides = [steps[0], steps[1], steps[2], 4];
-        self.kernel(node, Copy::new(&shape, &walk, &to_strides), vec![from, to]);
+        let together = image.together();
+        let shape = [images[0] / together, together, images[1], height, width];
+        let walk = [strides[0] * signed(together), strides[0], strides[1], strides[2] * rows, strides[3] * columns];
+        let [image_step, channel, row, column] = steps;
+        self.kernel(node, Copy::new(&shape, &walk, &[image_step, 4, channel, row, column]), vec![from, to]);
         Some(())
     }
 }

@@ -28,6 +28,11 @@ impl Choices {
         };
     }
 
+    /// What was chosen for a layer, if anything was.
+    pub(super) fn chosen(&self, node: NodeId) -> Option<Algorithm> {
+        self.made.iter().find(|(other, _)| *other == node).map(|(_, choice)| choice.chosen)
+    }
+
     /// The choices in the order of the graph, and cycles of all.
     pub(super) fn finish(mut self, graph: &Graph) -> (Vec<Choice>, Modelled) {
         let mut modelled = self.convolutions;
@@ -38,9 +43,7 @@ impl Choices {
             if self.unfit.contains(node) {
                 (choice.chosen, choice.reason) = (Algorithm::Dense, Reason::Unfit);
             }
-            // Convolutions that are matrix products are no choice of layouts.
-            let is_product = choice.cycles(Algorithm::Spmv).is_some();
-            if is_product || !matches!(graph.op(*node), Op::Conv(_)) {
+            if !matches!(graph.op(*node), Op::Conv(_)) {
                 let dense = choice.cycles(Algorithm::Dense).unwrap_or(0.0);
                 modelled.chosen += choice.cycles(choice.chosen).unwrap_or(dense);
                 modelled.dense += dense;

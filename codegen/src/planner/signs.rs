@@ -9,7 +9,7 @@ use super::choose;
 use super::coded::FewValues;
 use super::conv::Window;
 use super::matrix::Product;
-use crate::choice::{Algorithm, Candidate, Selection};
+use crate::choice::{Algorithm, Candidate};
 use crate::plan::Arg;
 use crate::tile::contract::{Contract, Run, Signs, Tiling, Weights};
 use crate::tile::epilogue::{Epilogue, Strides};
@@ -96,28 +96,28 @@ impl Planner<'_> {
         Some((contract, Arg::Buffer(buffer, 0), packed))
     }
 
-    /// The window and weights of a convolution of signs, and what it costs as such and with dense weights; `None` if
-    /// that is less.
+    /// The window and weights of a convolution of signs, and what can compute it; `None` if that is better done with
+    /// dense weights.
     pub(super) fn sign_convolution_weights(
         &self,
         node: NodeId,
         conv: &Conv,
-    ) -> Option<(Window, FewValues, [Candidate; 2])> {
-        if conv.group != 1 || *self.selection == Selection::Always(Algorithm::Dense) {
+    ) -> Option<(Window, FewValues, Vec<Candidate>)> {
+        if conv.group != 1 {
             return None;
         }
         let window = self.conv_window(node, conv)?;
         let [images, outputs, rows, columns] = window.output();
         let (points, vectors) = (images * rows * columns, outputs.div_ceil(LANES));
-        let depth = window.channels[0] * window.taps();
-        let dense = self.winograd_cycles(1, &window).unwrap_or(points * depth * vectors) as f64 * choose::DENSE;
         let pixels = images * window.axes[0].input * window.axes[1].input * window.channels[0];
         // Words are not filled by few channels.
         let weights = window.channels[0].next_multiple_of(WORD) * window.taps();
         let cycles = Signs::cycles(points, vectors, weights) + packing(pixels);
-        let values = (cycles < dense).then(|| self.sign_weights(node, 0)).flatten()?;
-        let dense = Candidate { algorithm: Algorithm::Dense, cycles: dense };
-        Some((window, values, [Candidate { algorithm: Algorithm::Signs, cycles }, dense]))
+        let signs = Candidate { algorithm: Algorithm::Signs, cycles };
+        let candidates = self.admitted(node, true, vec![signs, self.dense_convolution(1, &window)]);
+        let chosen = candidates.first()?.algorithm == Algorithm::Signs;
+        let values = chosen.then(|| self.sign_weights(node, 0)).flatten()?;
+        Some((window, values, candidates))
     }
 
     /// A convolution of signs, and the functions that follow it.
@@ -169,7 +169,7 @@ impl Planner<'_> {
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
         self.kernel(chain.end, contract, args);
-        self.choose(node, (constant, self.nonzeros(w)?), candidates.to_vec(), Algorithm::Signs);
+        self.choose(node, (constant, self.nonzeros(w)?), candidates, Algorithm::Signs);
         Some(())
     }
 

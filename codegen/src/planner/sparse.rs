@@ -12,8 +12,9 @@ use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
 use super::listed::computed_groups;
 use super::planar::Reading;
+use super::shares::{SHARES, Shares};
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
-use crate::layout::Planar;
+use crate::layout::{Pitch, Planar};
 use crate::plan::Arg;
 use crate::tile::contract::Picked;
 use crate::tile::contract::listed::Positions;
@@ -23,20 +24,8 @@ use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::{LANES, signed};
 use crate::work::Work;
 
-/// Parts that each thread's share of the work has, so that one that is late holds up little.
-const SHARES: usize = 4;
-
-/// Bytes of x that stay in a processor's own caches while rows are computed of them, beside y and code.
-const PANEL: usize = 400 << 10;
-
-/// Vectors of positions that are worth fetching the code of all rows for.
-const PANEL_VECTORS: usize = 8;
-
 /// Weights whose code and numbers, some 15 bytes each, stay in a processor's own caches from run to run.
 const CACHED_CODE: usize = 60_000;
-
-/// The share of places in blocks below which lists gain more than codes of few values.
-const LESS_THAN_CODES: f64 = 0.25;
 
 /// Times that pitches are made to agree; graphs in which they then still don't are computed in blocks.
 const ROUNDS: usize = 8;
@@ -83,19 +72,15 @@ impl Planner<'_> {
                 return None;
             }
             let window = self.sparse_window(node, conv)?;
-            let elsewhere = self.is_sparse_pixel(node, conv, &window);
-            if elsewhere || self.sign_convolution_weights(node, conv).is_some() {
+            if self.sign_convolution_weights(node, conv).is_some() {
                 return None;
             }
             let weights = self.graph.operand(node, 1)?;
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, self.nonzeros(weights)?);
             let sparse = is_sparse(nonzeros, constant.len());
-            // Codes are no candidates, but gain something too.
-            let is_coded = || self.coded_convolution(weights, group, &window).is_some();
-            let positions = self.conv_positions(node, conv, &window);
-            let positions = positions.filter(|found| found.share() <= LESS_THAN_CODES || !is_coded()).map(Arc::new);
-            let picked = self.picked_convolution(node, group, &window).filter(|_| !is_coded());
+            let positions = self.conv_positions(node, conv, &window).map(Arc::new);
+            let picked = self.picked_convolution(node, group, &window);
             Some(Convolution { node, window, group, weights, nonzeros, sparse, positions, picked })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
@@ -106,7 +91,7 @@ impl Planner<'_> {
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
         self.choices.convolutions = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
-            if chosen.is_in_planes() {
+            if !chosen.is_in_blocks() {
                 self.sparse.insert(convolution.node, chosen);
             }
             match (chosen, &convolution.positions, convolution.picked) {
@@ -154,26 +139,26 @@ impl Planner<'_> {
 
     /// What computes each convolution, by what candidates and conversions cost; and what all of it costs.
     fn choose_sparse(&self, convolutions: &[Convolution], candidates: &[Vec<Candidate>]) -> (Vec<Algorithm>, Modelled) {
-        let cheapest_of = |candidates: &[Candidate], planes: bool| {
-            cheapest(candidates.iter().filter(|candidate| candidate.algorithm.is_in_planes() == planes))
+        let cheapest_of = |candidates: &[Candidate], in_blocks: bool| {
+            cheapest(candidates.iter().filter(|candidate| candidate.algorithm.is_in_blocks() == in_blocks))
         };
         let graph = self.graph;
         let mut layers: Vec<Layer> = Vec::new();
-        // Cycles that zeros save where layers are in blocks.
         let mut gained = 0.0;
         // The layer that computes each value.
         let mut index = HashMap::new();
         for (convolution, candidates) in convolutions.iter().zip(candidates) {
             index.insert(self.end_of(convolution.node), layers.len());
-            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
-            let in_blocks = cheapest_of(candidates, false);
-            if let (Some(dense), Some(listed)) = (dense, in_blocks) {
-                gained += dense.cycles - listed.cycles;
-            }
+            let blocks = cheapest_of(candidates, true);
             layers.push(Layer {
-                blocks: in_blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
-                planes: cheapest_of(candidates, true).map(|candidate| candidate.cycles),
+                blocks: blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
+                planes: cheapest_of(candidates, false).map(|candidate| candidate.cycles),
             });
+            // What is gained in blocks already.
+            let dense = candidates.iter().find(|candidate| candidate.algorithm == Algorithm::Dense);
+            if let (Some(blocks), Some(dense)) = (blocks, dense) {
+                gained += dense.cycles - blocks.cycles;
+            }
         }
         let others = layers.len();
         let mut values: Vec<Value> = Vec::new();
@@ -216,7 +201,7 @@ impl Planner<'_> {
         }
         let chosen = choose::choose(&layers, &values);
         let algorithm = |(candidates, &planes): (&Vec<Candidate>, &bool)| {
-            cheapest_of(candidates, planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
+            cheapest_of(candidates, !planes).map_or(Algorithm::Dense, |candidate| candidate.algorithm)
         };
         let modelled = Modelled { chosen: chosen.cycles, dense: chosen.in_blocks + gained };
         (candidates.iter().zip(&chosen.planes[..others]).map(algorithm).collect(), modelled)
@@ -230,41 +215,54 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { node, ref window, group, nonzeros, sparse, ref positions, picked, .. } = convolution;
+        let &Convolution { node, ref window, group, weights, nonzeros, sparse, ref positions, picked } = convolution;
         let reading = window.reading();
-        let [images, outputs, rows, columns] = window.output();
-        let channels = window.channels[0];
         let product = self.product(window, &reading, (group, nonzeros));
-        let pixels = images * rows * columns;
-        let depthwise = group > 1 && channels == group && outputs == group;
-        let groups = if depthwise { group } else { computed_groups(group, window) };
-        let dense = pixels * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
-        let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
         let split = if reading.is_whole() {
             0.0
         } else {
-            conversion(images * channels * reading.phases.len() * reading.extents[0] * reading.extents[1])
+            let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
+            conversion(window.images * window.channels[0] * elements)
         };
-        let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
         let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
+        let codes = self.coded_convolution(weights, group, window).map(|(_, candidate)| candidate);
+        candidates.extend(codes);
+        if let Op::Conv(conv) = self.graph.op(node) {
+            candidates.extend(self.few_pixels(node, conv, window, nonzeros));
+        }
         candidates.extend(positions.as_ref().map(|positions| self.listed_convolution(positions, window)));
         candidates.extend(picked.map(|(_, candidate)| candidate));
-        candidates.push(Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) });
-        self.admitted(node, sparse || positions.is_some() || picked.is_some(), candidates)
+        candidates.push(self.dense_convolution(group, window));
+        let asked = sparse || codes.is_some() || positions.is_some() || picked.is_some();
+        self.admitted(node, asked, candidates)
+    }
+
+    /// What a convolution costs as one whose weights are not compressed.
+    pub(super) fn dense_convolution(&self, group: usize, window: &Window) -> Candidate {
+        let [images, outputs, rows, columns] = window.output();
+        let channels = window.channels[0];
+        let depthwise = group > 1 && channels == group && outputs == group;
+        let groups = if depthwise { group } else { computed_groups(group, window) };
+        let dense = images * rows * columns * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
+        let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
+        let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
+        Candidate { algorithm: Algorithm::Dense, cycles: (dense as f64 * choose::DENSE).max(weights) }
     }
 
     /// The product that a convolution would be, its planes as wide as it needs them.
     fn product(&self, window: &Window, reading: &Reading, (groups, nonzeros): (usize, usize)) -> Product {
         let [images, outputs, rows, columns] = window.output();
-        let pitch = columns.max(reading.extents[1]) + reading.gap();
-        let vectors = ((rows - 1) * pitch + columns).div_ceil(LANES);
+        let positions = columns.max(reading.extents[1]) + reading.gap();
+        let planes = Planar::new(window.output(), Pitch::of(images, [rows, columns], positions), [0; 4]);
         let (channels, taps) = (window.channels[0] / groups, window.taps());
-        Product { images, rows: outputs, nonzeros, vectors, channels, taps }
+        let aligned = taps == 1 || planes.pitch.together;
+        let (images, vectors) = (planes.images(), planes.vectors());
+        Product { images, rows: outputs, nonzeros, vectors, channels, taps, aligned }
     }
 
     /// Sets the pitch of planes of each extents, and the borders of values in planes. Planes that a convolution
-    /// reads pixel by pixel have the pitch of those it writes.
+    /// reads pixel by pixel lie as those it writes.
     fn agree_on_pitches(&mut self, convolutions: &[Convolution]) {
         let is_chosen = |convolution: &&Convolution| self.sparse.contains_key(&convolution.node);
         let chosen: Vec<_> = convolutions.iter().filter(is_chosen).collect();
@@ -272,12 +270,14 @@ impl Planner<'_> {
             let mut changed = false;
             for Convolution { window, .. } in &chosen {
                 let reading = window.reading();
-                let out = [window.axes[0].out, window.axes[1].out];
-                let pitch = self.pitch(out).max(reading.extents[1] + reading.gap());
-                let mut raise = |planner: &mut Self, extents: [usize; 2], pitch: usize| {
-                    changed |= planner.pitch(extents) < pitch;
-                    let entry = planner.pitches.entry(extents).or_insert(pitch);
-                    *entry = pitch.max(*entry);
+                let [images, _, rows, columns] = window.output();
+                let out = [rows, columns];
+                let positions = self.pitch(out).positions.max(reading.extents[1] + reading.gap());
+                let pitch = Pitch::of(images, out, positions).max(self.pitch(out));
+                let mut raise = |planner: &mut Self, extents: [usize; 2], pitch: Pitch| {
+                    let now = planner.pitch(extents);
+                    changed |= now.max(pitch) != now;
+                    planner.pitches.insert(extents, now.max(pitch));
                 };
                 if reading.is_whole() {
                     let both = pitch.max(self.pitch(reading.extents));
@@ -330,6 +330,7 @@ impl Planner<'_> {
             return None;
         }
         let (place, y) = self.place_planar(chain.end, chain.end.into(), out);
+        (planes.images, planes.pixels) = (y.images(), planes.pixels * y.together());
         (planes.x, planes.y) = (image.steps()[0], y.walk());
         (planes.vectors, planes.masked) = (y.vectors(), y.has_gaps());
         let mut planes_of_operands = operands.iter().map(|(_, image)| Operand::Plane(image.walk()));
@@ -371,15 +372,10 @@ impl Planner<'_> {
     ) -> Option<(Work, Arg)> {
         let Constants { weights: w, matrix, offsets, bias, channels } = constants;
         let vectors = self.target.vectors;
-        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
         if algorithm == Algorithm::SpmmUnrolled {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
             let group = Unrolled::group(&planes, vectors);
-            let (chunks, panel) =
-                pattern.span().and_then(|bytes| panels(&planes, bytes, shares)).unwrap_or_else(|| {
-                    let units = planes.images * planes.rows.div_ceil(group);
-                    (equal_parts(planes.vectors, shares.div_ceil(units)), None)
-                });
+            let Shares { chunks, panel } = Shares::new(&planes, pattern.span(), nonzeros, group, self.target.threads);
             let how = format!("unrolled {:?} {group}", chain.end);
             let cold = self.cold_code;
             let unrolled = Unrolled { planes, pattern, group, chunks, panel, cold };
@@ -389,6 +385,7 @@ impl Planner<'_> {
             })?;
             return Some((unrolled.into(), packed));
         }
+        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
         let chunk = Spmm::chunk(&planes, vectors);
         let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
         let spmm = Spmm {
@@ -458,10 +455,10 @@ impl Planner<'_> {
 /// How many bytes from a position the x of each k stands: channel by channel, the elements of the window.
 /// `None` if an image is too large for them.
 fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
-    let [_, plane, row] = image.steps();
+    let [_, plane, row, position] = image.steps();
     let count = reading.phases.len();
     let at = |c: usize, &(phase, [r, column]): &(usize, [i64; 2])| {
-        let bytes = plane * signed(c * count + phase) + row * r + 4 * column;
+        let bytes = plane * signed(c * count + phase) + row * r + position * column;
         i32::try_from(bytes).ok()
     };
     (0..channels).flat_map(|c| reading.taps.iter().map(move |tap| at(c, tap))).collect()
@@ -470,26 +467,6 @@ fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32
 /// Whether at most half of so many weights are not zero.
 pub(super) fn is_sparse(nonzeros: usize, weights: usize) -> bool {
     nonzeros * 2 <= weights
-}
-
-/// Parts of the positions and images of panels, if x, of which an image reads so many bytes, is to be cut into panels;
-/// there are at least so many of them.
-fn panels(planes: &Planes, bytes: usize, least: usize) -> Option<(usize, Option<usize>)> {
-    let divisors = |n: usize| (1..=n).filter(move |&parts| n.is_multiple_of(parts));
-    let parts = || divisors(planes.vectors).filter(|parts| *parts == 1 || planes.vectors / parts >= PANEL_VECTORS);
-    let fitting = parts().find(|parts| bytes / parts <= PANEL).or_else(|| parts().next_back())?;
-    let images = if fitting > 1 { 1 } else { divisors(planes.images).rfind(|n| n * bytes <= PANEL).unwrap_or(1) };
-    let panels = planes.images / images * fitting;
-    if panels == 1 || panels >= least {
-        return (panels > 1).then_some((fitting, Some(images)));
-    }
-    // Threads want more panels than caches do.
-    parts().find(|parts| planes.images * parts >= least).map(|parts| (parts, Some(1)))
-}
-
-/// The least number of equal parts of a whole, at least so many if it can be divided so.
-fn equal_parts(whole: usize, least: usize) -> usize {
-    (least..=whole).find(|&parts| whole.is_multiple_of(parts)).unwrap_or(whole)
 }
 
 /// Cycles that bring so many elements from one layout to another.

@@ -16,6 +16,7 @@ use crate::layout::{Layout, reshaped, same_walk};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::spmm::{Matrix, Operand, Plane, Planes};
+use crate::tile::spmv::MAX_ROWS;
 use crate::tile::{LANES, signed};
 
 /// A layer `x·w + b`.
@@ -53,7 +54,7 @@ impl SparseMatrix {
     /// The layer as a product whose lanes are rows.
     fn product(&self, nonzeros: usize) -> Product {
         let [m, n, k] = self.shape;
-        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1 }
+        Product { images: 1, rows: n, nonzeros, vectors: m.div_ceil(LANES), channels: k, taps: 1, aligned: true }
     }
 }
 
@@ -75,7 +76,9 @@ impl Planner<'_> {
         }
         let mut candidates = if sparse { layer.product(nonzeros).candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += conversion(m * k) + conversion(m * n));
-        candidates.extend(self.few_rows(chain, layer, (weights, nonzeros)));
+        if m <= MAX_ROWS {
+            candidates.extend(self.few_rows(chain, layer, [1, m], (weights, nonzeros)));
+        }
         candidates.extend(others);
         candidates.push(layer.dense());
         let candidates = self.admitted(node, asked, candidates);

@@ -19,7 +19,7 @@ mod signs;
 use optc_ir::ExecError;
 
 use self::coded::Book;
-pub(crate) use self::coded::{Code, MAX_VALUES};
+pub(crate) use self::coded::{Code, MAX_BYTES, place_of_byte, planes_vectors, push_bytes, write_planes};
 pub(crate) use self::listed::Listed;
 use self::listed::Lists;
 pub(crate) use self::picked::Picked;
@@ -127,7 +127,7 @@ impl Tiling {
                 for c in 1..=columns.min(vectors.accumulators() / (b * r)) {
                     let spare = match weights {
                         Weights::Coded(code) => code.registers(vectors, b, r * c),
-                        Weights::Signs(_) => Signs::registers(b),
+                        Weights::Signs(_) => Signs::registers(vectors, b),
                         Weights::Picked(_) => Picked::registers(r * c),
                         _ if rows * columns == 1 => 1,
                         // Numbers are spread as they are multiplied by the one vector of weights.
@@ -489,18 +489,18 @@ impl Contract {
         let x = |point: usize, tap: i64| X.at(at(self.x, 0, point) + tap);
         if let Weights::Listed(listed) = self.weights {
             listed.products(&mut w, [blocks, points.len()], &sums, &|point| at(self.x, 0, point));
-        }
-        let mut at_x = 0;
-        let is_listed = matches!(self.weights, Weights::Listed(_));
-        for run in self.runs.iter().filter(|_| !is_listed) {
-            w.advance(X, run.start - at_x);
-            at_x = run.start;
-            self.run(&mut w, &run.loops, &run.taps, &mut |w, taps| {
+        } else if let Weights::Signs(signs) = self.weights {
+            let there_and_back = |w: &mut Writer, body: &mut dyn FnMut(&mut Writer, &[i64])| {
+                let at_x = self.all_runs(w, &mut |w, taps| body(w, taps));
+                w.advance(X, -at_x);
+                w.advance(W, -signed(self.depth() * blocks * VECTOR_BYTES));
+            };
+            signs.count(&mut w, vectors, [blocks, points.len()], &sum, &x, &there_and_back);
+            signs.end(&mut w, &self.epilogue, &sums, points.len(), &x);
+        } else {
+            self.all_runs(&mut w, &mut |w, taps| {
                 if let Some(book) = &book {
                     return book.taps(w, taps, [blocks, points.len()], &sum, &x);
-                }
-                if let Weights::Signs(_) = self.weights {
-                    return Signs::taps(w, taps, [blocks, points.len()], &sum, &x);
                 }
                 if let Weights::Picked(picked) = self.weights {
                     return picked.window(w, taps, &sums, &x);
@@ -518,14 +518,22 @@ impl Contract {
         if let Some(book) = book {
             book.end(&mut w, &self.epilogue, &sums, points.len());
         }
-        if let Weights::Signs(signs) = self.weights {
-            signs.end(&mut w, &self.epilogue, &sums, points.len(), &|point, tap| x(point, tap - at_x));
-        }
         let width = |i: usize| if i / points.len() == blocks - 1 { lanes } else { LANES };
         let place = |s: Strides, i: usize| at(s, i / points.len(), i % points.len());
         self.epilogue.apply(&mut w, &sums, place, width);
         self.epilogue.store(&mut w, &sums, |i| Y.at(place(self.y, i)), width);
         w.finish()
+    }
+
+    /// Walks all k, as [`Contract::run`] does those of a run; returns how far x has moved.
+    fn all_runs(&self, w: &mut Writer, body: &mut impl FnMut(&mut Writer, &[i64])) -> i64 {
+        let mut at_x = 0;
+        for run in &self.runs {
+            w.advance(X, run.start - at_x);
+            at_x = run.start;
+            self.run(w, &run.loops, &run.taps, body);
+        }
+        at_x
     }
 
     /// Walks one run of k: `body` is given its taps in every turn of its loops.

@@ -8,6 +8,7 @@ pub(crate) mod contract;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
 pub(crate) mod depthwise_codes;
+pub(crate) mod dynamic;
 pub(crate) mod epilogue;
 pub(crate) mod fill;
 pub(crate) mod function;

@@ -106,6 +106,8 @@ pub(crate) enum Bin {
     Min,
     /// The sum of integers of 32 bits, which wraps.
     AddInt,
+    /// The bits in which the operands differ.
+    Xor,
 }
 
 /// Functions of one operand.
@@ -176,8 +178,12 @@ pub(crate) enum Inst {
     /// `d[i]` is the lane of `low` whose number the low 4 bits of `index[i]` are; or, if there is a `high`, the lane
     /// of both whose number the low 5 bits are. `d` is none of the others.
     Lookup { d: V, index: V, low: V, high: Option<V> },
+    /// Looks bytes up; see [`LookupBytes`].
+    LookupBytes(Box<LookupBytes>),
     /// `d[i]` = the byte at the place and i behind it, as an integer of 32 bits without sign.
     LoadBytes(V, Mem),
+    /// The same with sign.
+    LoadSigned(V, Mem),
     /// Lane i becomes the i-th bytes of four times [`LANES`] bytes, the first in its lowest bits. A program with such
     /// loads leaves its last [`QUAD_REGISTERS`] registers alone.
     LoadQuads(V, Mem),
@@ -206,6 +212,19 @@ pub(crate) enum Inst {
     Loop(usize, Vec<Inst>),
     /// Runs the body as often as the `u32` at a place says. It moves no pointer but those that were followed.
     Repeat(Mem, Vec<Inst>),
+}
+
+/// `d[i][lane]` = the number whose code the byte `16·(lane / 4) + 4·i + lane % 4` of `codes` is, of a table that
+/// registers hold byte by byte: for each of the four bytes of a number, the lowest first, those of 128 or 256 numbers
+/// in order. Of codes the low 7 bits count where there are 128. Only targets that look up bytes can be asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LookupBytes {
+    pub(crate) d: [V; 4],
+    pub(crate) codes: V,
+    /// Two registers a byte, or four.
+    pub(crate) planes: Vec<V>,
+    /// What is overwritten.
+    pub(crate) spare: [V; 2],
 }
 
 /// A tile program.
@@ -515,7 +534,13 @@ fn write_insts(f: &mut fmt::Formatter<'_>, insts: &[Inst], depth: usize) -> fmt:
                 let high = high.map_or(String::new(), |high| format!(" {high}"));
                 writeln!(f, "{d} = lookup {index} in {low}{high}")?;
             }
+            Inst::LookupBytes(look) => {
+                let LookupBytes { d, codes, planes, .. } = &**look;
+                let words = |vs: &[V]| vs.iter().map(|v| format!("{v} ")).collect::<String>();
+                writeln!(f, "{}= bytes {codes} in {}", words(d), words(planes).trim_end())?;
+            }
             Inst::LoadBytes(d, m) => writeln!(f, "{d} = bytes {m}")?,
+            Inst::LoadSigned(d, m) => writeln!(f, "{d} = signed bytes {m}")?,
             Inst::LoadQuads(d, m) => writeln!(f, "{d} = quads {m}")?,
             Inst::StoreBytes(m, v) => writeln!(f, "bytes {m} = {v}")?,
             Inst::Dot4 { d, x, w } => writeln!(f, "{d} += dot4 {x}, {w}")?,

@@ -72,13 +72,13 @@ fn of_insts(insts: &[Inst], followed: &mut Followed) -> (Reach, Steps) {
                 let first = to.base.at(i64::from(to.offset) + from);
                 reach.touch(true, first, usize::try_from(behind - from).expect("a span ends behind its beginning"));
             }
-            Inst::LoadBytes(_, m) => reach.touch(false, *m, LANES),
+            Inst::LoadBytes(_, m) | Inst::LoadSigned(_, m) => reach.touch(false, *m, LANES),
             Inst::LoadQuads(_, m) => reach.touch(false, *m, 4 * LANES),
             Inst::StoreBytes(m, _) => reach.touch(true, *m, LANES),
             Inst::Dot4 { w, .. } => reach.read(*w),
             Inst::Un(..) | Inst::Swap(..) | Inst::Merge(..) => {}
             Inst::Interleave { .. } | Inst::Deinterleave { .. } => {}
-            Inst::Lookup { .. } | Inst::BitSelect { .. } | Inst::CountOnes(..) => {}
+            Inst::Lookup { .. } | Inst::LookupBytes(..) | Inst::BitSelect { .. } | Inst::CountOnes(..) => {}
             Inst::StoreBits(m, ..) => reach.touch(true, *m, LANES / 8),
             Inst::Warm(p, bytes) => reach.touch(false, p.at(0), *bytes),
             Inst::Advance(p, bytes) => {

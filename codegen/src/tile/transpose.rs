@@ -160,6 +160,49 @@ impl Transpose {
         }
     }
 
+    /// From blocks of channels to planes in which images stand together: those of a pixel are a matrix of images
+    /// and channels. `to` says how many bytes it is from what stands together to the next, and from one channel,
+    /// row and column to the next.
+    pub(crate) fn to_images(
+        [images, channels, height, width]: [usize; 4],
+        from: Strides,
+        [group, channel, row, column]: [i64; 4],
+    ) -> Transpose {
+        let outer = [Axis::new(height, [from.row, row]), Axis::new(width, [from.column, column])];
+        Transpose {
+            start: STAY,
+            outer: outer.to_vec(),
+            rows: images,
+            columns: channels,
+            from_row: from.image,
+            from_block: from.block,
+            to_column: channel,
+            to_block: group,
+            whole_blocks: false,
+        }
+    }
+
+    /// From planes in which images stand together to blocks of channels; the counterpart of
+    /// [`Transpose::to_images`].
+    pub(crate) fn from_images(
+        [images, channels, height, width]: [usize; 4],
+        [group, channel, row, column]: [i64; 4],
+        to: Strides,
+    ) -> Transpose {
+        let outer = [Axis::new(height, [row, to.row]), Axis::new(width, [column, to.column])];
+        Transpose {
+            start: STAY,
+            outer: outer.to_vec(),
+            rows: channels,
+            columns: images,
+            from_row: channel,
+            from_block: group,
+            to_column: to.image,
+            to_block: to.block,
+            whole_blocks: true,
+        }
+    }
+
     /// The schedule: whole tiles, then those cut by an edge.
     pub(crate) fn schedule(&self, vectors: Vectors) -> Schedule {
         let mut schedule = Schedule::new(2);

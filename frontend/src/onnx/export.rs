@@ -2,7 +2,7 @@
 //!
 //! Names first: inputs and results have theirs, inner values get the name their node had in the source file,
 //! or the node's own. Then the nodes in topological order, each in the form of the model's opset. What no
-//! written node uses (a constant that this opset writes as an attribute) is dropped at the end.
+//! result needs (a constant that this opset writes as an attribute, nodes that it has one for) is dropped at the end.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -168,7 +168,7 @@ impl Exporter<'_> {
             op => {
                 let inputs = self.inputs(node);
                 let outputs = self.outputs(node, op);
-                ops::export(op, &mut Target::new(self.graph, node, inputs, outputs, &mut self.body))
+                ops::export(op, &mut Target::new(self.graph, node, inputs, outputs, &self.names, &mut self.body))
             }
         }
     }
@@ -223,12 +223,17 @@ impl Exporter<'_> {
         let results: HashSet<String> = self.graph.results().iter().map(|(name, _)| (*name).to_owned()).collect();
         self.value_info.retain(|info| !results.contains(&info.name));
         let mut used = results;
-        for node in &self.body.nodes {
-            used.extend(node.input.iter().cloned());
-            used.extend(subgraph::captured(node));
+        let mut kept: Vec<NodeProto> = Vec::with_capacity(self.body.nodes.len());
+        for node in std::mem::take(&mut self.body.nodes).into_iter().rev() {
+            if node.output.iter().any(|name| used.contains(name)) {
+                used.extend(node.input.iter().cloned());
+                used.extend(subgraph::captured(&node));
+                kept.push(node);
+            }
         }
+        kept.reverse();
+        self.body.nodes = kept;
         self.body.initializers.retain(|tensor| used.contains(&tensor.name));
-        self.body.nodes.retain(|node| node.op_type != "Constant" || node.output.iter().any(|name| used.contains(name)));
     }
 }
 

@@ -20,7 +20,7 @@ use super::error::{ImportError, ImportErrorKind};
 use super::fold::Known;
 use super::functions::{self, Functions, MAX_CALL_DEPTH};
 use super::ops;
-use super::source::{Arg, Source};
+use super::source::{Arg, Source, Step};
 use super::split::Payloads;
 use super::{header, subgraph, types};
 
@@ -265,7 +265,7 @@ impl Importer {
         {
             return self.branch(branch, node, scope);
         }
-        let reason = if !standard {
+        let reason = if !standard && node.domain != ops::CONTRIB {
             format!("domain {}", node.domain)
         } else if opset < MIN_OPSET {
             format!("opset {opset} is older than {MIN_OPSET}")
@@ -307,20 +307,40 @@ impl Importer {
         if node.output.len() > results {
             return Err(format!("output {results}"));
         }
-        if mapped.args.len() > MAX_SLOTS || results > MAX_SLOTS {
+        if results > MAX_SLOTS {
+            return Err("too many results".to_owned());
+        }
+        let mut steps = Vec::with_capacity(mapped.steps.len());
+        for Step { suffix, op, args } in mapped.steps {
+            let id = self.add_step(&format!("{name}.{suffix}"), op, args, (name, &steps))?;
+            steps.push(id);
+        }
+        self.add_step(name, mapped.op, mapped.args, (name, &steps))
+    }
+
+    /// Adds an operator that a node becomes, after the steps before it.
+    fn add_step(
+        &mut self,
+        own: &str,
+        op: Op,
+        args: Vec<Arg>,
+        (name, steps): (&str, &[NodeId]),
+    ) -> Result<NodeId, String> {
+        if args.len() > MAX_SLOTS {
             return Err("too many operands".to_owned());
         }
-        let mut operands = Vec::with_capacity(mapped.args.len());
-        for arg in mapped.args {
+        let mut operands = Vec::with_capacity(args.len());
+        for arg in args {
             operands.push(match arg {
                 Arg::Value(value) => value,
                 Arg::Constant(suffix, tensor) => Some(self.constant(&format!("{name}.{suffix}"), tensor).into()),
+                Arg::Step(step, result) => Some(steps[step].result(result)),
             });
         }
         while operands.last() == Some(&None) {
             operands.pop();
         }
-        let id = self.graph.add(name, mapped.op, &operands).map_err(|error| error.to_string())?;
+        let id = self.graph.add(own, op, &operands).map_err(|error| error.to_string())?;
         self.known.record(&self.graph, id);
         Ok(id)
     }

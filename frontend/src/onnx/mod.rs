@@ -6,6 +6,13 @@
 //! expanded, an `If` whose condition is known is replaced by the branch it takes, other graphs within nodes
 //! are carried with the values they capture as operands.
 //!
+//! **Quantized models** have one form in the graph. Operators from codes to codes, ONNX's `QLinearConv` and
+//! `QLinearMatMul` and those that onnxruntime's quantizer writes in its own domain `com.microsoft`, become
+//! `dequantize_linear`, the operator on numbers and `quantize_linear`, and are written so; what only moves codes that
+//! were just quantized does so, too. Products of codes that are sums of integers afterwards (`MatMulInteger`,
+//! `ConvInteger`, with `DynamicQuantizeLinear` before them) are operators of the graph. In opsets before 13, whose
+//! `DequantizeLinear` has one scale, a convolution of weights with a scale a channel is written as `QLinearConv` again.
+//!
 //! **Names.** Inputs and initializers keep theirs. A node is called as in the file if that name is unique and
 //! no value's, and as its first output otherwise.
 //!

@@ -5,27 +5,43 @@ use optc_ir::op::Op;
 use optc_ir::{Dim, Graph, Tensor, TensorType, ValueId};
 
 use super::attrs::{Attrs, Refusal};
+use super::functions;
 
 /// A node to translate: its attributes, its operands in the graph, and the opset it is written in.
 pub(super) struct Source<'a> {
+    /// The domain of the operator; empty for ONNX's own.
+    pub(super) domain: &'a str,
     pub(super) op_type: &'a str,
     pub(super) opset: i64,
     pub(super) attrs: Attrs<'a>,
     pub(super) graph: &'a Graph,
     pub(super) operands: Vec<Option<ValueId>>,
+    /// Operators that come before the node's last.
+    pub(super) steps: Vec<Step>,
     outputs: &'a [String],
 }
 
 /// An operand of a translated node.
+#[derive(Clone)]
 pub(super) enum Arg {
     /// A value of the graph, or none.
     Value(Option<ValueId>),
     /// A constant that ONNX of that opset writes as an attribute. Named after the node and the operand.
     Constant(&'static str, Tensor),
+    /// A result of a step before: which step, which result.
+    Step(usize, usize),
 }
 
-/// The translation of a node.
+/// One of several operators that a node becomes, before the last. Named after the node and what it is there.
+pub(super) struct Step {
+    pub(super) suffix: &'static str,
+    pub(super) op: Op,
+    pub(super) args: Vec<Arg>,
+}
+
+/// The translation of a node: the last operator gives its results.
 pub(super) struct Mapped {
+    pub(super) steps: Vec<Step>,
     pub(super) op: Op,
     pub(super) args: Vec<Arg>,
 }
@@ -40,7 +56,16 @@ impl<'a> Source<'a> {
         while operands.last() == Some(&None) {
             operands.pop();
         }
-        Source { op_type: &node.op_type, opset, attrs: Attrs::of(node), graph, operands, outputs: &node.output }
+        Source {
+            domain: functions::domain(&node.domain),
+            op_type: &node.op_type,
+            opset,
+            attrs: Attrs::of(node),
+            graph,
+            operands,
+            steps: Vec::new(),
+            outputs: &node.output,
+        }
     }
 
     /// The operator on all operands as they are.
@@ -58,7 +83,13 @@ impl<'a> Source<'a> {
     /// The operator on these operands. Refused if an attribute was left unread.
     pub(super) fn with(self, op: impl Into<Op>, args: Vec<Arg>) -> Result<Mapped, Refusal> {
         self.attrs.finish()?;
-        Ok(Mapped { op: op.into(), args })
+        Ok(Mapped { steps: self.steps, op: op.into(), args })
+    }
+
+    /// Adds an operator before the last, and gives its first result.
+    pub(super) fn step(&mut self, suffix: &'static str, op: impl Into<Op>, args: Vec<Arg>) -> Arg {
+        self.steps.push(Step { suffix, op: op.into(), args });
+        Arg::Step(self.steps.len() - 1, 0)
     }
 
     /// Operand `slot`, if present.

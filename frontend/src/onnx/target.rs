@@ -1,9 +1,9 @@
 //! One node of the graph as the operator table sees it on export, and the ONNX nodes it becomes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use onnx_protobuf::{AttributeProto, NodeProto, TensorProto};
-use optc_ir::{DType, Data, Graph, NodeId, Tensor, TensorType};
+use optc_ir::{DType, Data, Graph, NodeId, Tensor, TensorType, ValueId};
 
 use super::error::{ExportError, ExportErrorKind};
 use super::{attrs, tensor};
@@ -59,6 +59,8 @@ pub(super) struct Target<'a> {
     pub(super) inputs: Vec<String>,
     /// Value names of the results.
     pub(super) outputs: Vec<String>,
+    /// Names of all values written so far.
+    names: &'a HashMap<ValueId, String>,
     body: &'a mut Body,
     first: usize,
 }
@@ -69,10 +71,16 @@ impl<'a> Target<'a> {
         node: NodeId,
         inputs: Vec<String>,
         outputs: Vec<String>,
+        names: &'a HashMap<ValueId, String>,
         body: &'a mut Body,
     ) -> Target<'a> {
         let (opset, first) = (body.opset, body.nodes.len());
-        Target { graph, node, opset, inputs, outputs, body, first }
+        Target { graph, node, opset, inputs, outputs, names, body, first }
+    }
+
+    /// The name of a value written before; empty for none.
+    pub(super) fn name_of(&self, value: Option<ValueId>) -> String {
+        value.and_then(|value| self.names.get(&value)).cloned().unwrap_or_default()
     }
 
     /// Writes the node as one ONNX node on all operands and results.

@@ -5,7 +5,7 @@
 
 use optc_codegen::{Jit, Plan, Target, Vectors};
 use optc_ir::op::{
-    Act, AveragePool, Binary, Conv, DequantizeLinear, Flatten, Gemm, GlobalAveragePool, MatMul, MaxPool,
+    Act, AveragePool, Binary, Concat, Conv, DequantizeLinear, Flatten, Gemm, GlobalAveragePool, MatMul, MaxPool,
     QuantizeLinear, Unary,
 };
 use optc_ir::{Backend, DType, Data, Interp, Op, Tensor, ValueId};
@@ -242,4 +242,26 @@ fn views_of_codes() {
     let y = net.add(Gemm { trans_b: true, ..Gemm::default() }, &[y, weights]);
     let y = net.codes(y, unsigned(0.02, 128));
     net.check("pooled", y, unsigned(0.02, 128), "i8_gemm");
+}
+
+/// Codes of the grid of the result are moved, others requantized; within a block of channels numbers are joined.
+#[test]
+fn joined_codes() {
+    let grid = unsigned(0.016, 120);
+    let all: [(&[usize], usize, [usize; 3], &str); 4] = [
+        (&[2, 3, 5], 1, [16, 32, 5], "i8_requantize"),
+        (&[2, 1, 1], 1, [32, 16, 16], "i8_requantize"),
+        (&[5], 1, [16, 16, 7], "i8_requantize"),
+        (&[1, 4, 4], 1, [5, 16, 16], "f32_copy"),
+    ];
+    for (others, axis, channels, kernel) in all {
+        let mut net = Net::new("codes", 5);
+        let grids = [grid, unsigned(0.0213, 100), signed(0.016, -8)];
+        let shape = |channels: usize| [&others[..axis], &[channels], &others[axis..]].concat();
+        let values: Vec<ValueId> =
+            channels.iter().zip(grids).map(|(&c, grid)| net.quantized_input(&shape(c), grid)).collect();
+        let y = net.add(Concat { axis: 1 }, &values);
+        let y = net.codes(y, grid);
+        net.check(&format!("{channels:?} × {others:?}"), y, grid, kernel);
+    }
 }

@@ -16,6 +16,16 @@ impl Lowering<'_, '_> {
         });
     }
 
+    pub(super) fn load_signed(&mut self, d: V, m: Mem) {
+        let bytes = self.load(types::I8X16, m, 0);
+        let words = [self.b.ins().swiden_low(bytes), self.b.ins().swiden_high(bytes)];
+        self.each(d, |l, part| {
+            let words = words[part / 2];
+            let lanes = if part % 2 == 0 { l.b.ins().swiden_low(words) } else { l.b.ins().swiden_high(words) };
+            l.b.ins().bitcast(PART, lane_order(), lanes)
+        });
+    }
+
     pub(super) fn store_bytes(&mut self, m: Mem, v: V) {
         let most = self.b.ins().iconst(types::I32, 255);
         let most = self.b.ins().splat(types::I32X4, most);

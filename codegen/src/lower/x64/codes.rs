@@ -15,8 +15,9 @@ const ORDER_WITHIN: Register = ZMM30;
 const WITHIN: [u32; 4] = [0x0c08_0400, 0x0d09_0501, 0x0e0a_0602, 0x0f0b_0703];
 
 impl Assembler {
-    pub(super) fn load_bytes(&mut self, d: V, m: Mem) {
-        let code = self.code(&Codes(Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovzxbd_ymm_xmmm64));
+    /// Loads bytes by an instruction that widens them.
+    pub(super) fn load_bytes(&mut self, codes: &Codes, d: V, m: Mem) {
+        let code = self.code(codes);
         for part in 0..self.parts() {
             let (to, from) = (self.reg(d, part), self.bytes(m, part * LANES / 2));
             self.emit(Instruction::with2(code, to, from));

@@ -18,6 +18,7 @@ const WIDE: &[CpuidFeature] = &[
     CpuidFeature::AVX512BW,
     CpuidFeature::AVX512DQ,
     CpuidFeature::AVX512VL,
+    CpuidFeature::AVX512_VBMI,
     CpuidFeature::AVX512_VNNI,
     CpuidFeature::AVX512_VPOPCNTDQ,
 ];

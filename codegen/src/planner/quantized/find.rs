@@ -7,12 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use optc_ir::op::{Binary, Unary, Variadic};
+use optc_ir::op::{Binary, Unary, Variadic, infer};
 use optc_ir::{DType, Graph, NodeId, Op, ValueId};
 
 use super::product::{Product, product};
 use crate::tile::function::Function;
-use crate::tile::pixels;
+use crate::tile::{LANES, pixels};
 
 /// What codes stand for: `(code − zero)·scale`. Codes with sign are kept without it, 128 higher, and so is their zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub(super) enum Body {
     Pool(NodeId, ValueId),
     /// The mean of each plane.
     Mean(ValueId),
+    /// Values joined along channels, all but the last of whole blocks.
+    Concat(Vec<ValueId>),
     /// The same codes in another shape.
     View(ValueId),
     /// Numbers made codes; in pixels of four bytes if all that read them are convolutions over few channels.
@@ -92,6 +94,7 @@ impl Body {
         match self {
             Body::Product(product) => product.reads(),
             Body::Sum(values, _) => values.to_vec(),
+            Body::Concat(values) => values.clone(),
             Body::Pool(_, x) | Body::Mean(x) | Body::View(x) => vec![*x],
             Body::Quantize(..) => Vec::new(),
         }
@@ -235,6 +238,7 @@ impl Finder<'_> {
                 (!counts && pool.auto_pad == optc_ir::op::AutoPad::Explicit).then_some(())?;
                 Body::Pool(node, self.codes(x)?.0)
             }
+            Op::Concat(concat) if functions.is_empty() => self.concat(node, concat.axis)?,
             Op::GlobalAveragePool(_) if functions.is_empty() && planar => Body::Mean(self.codes(x)?.0),
             Op::Flatten(_) | Op::Reshape(_) if functions.is_empty() => {
                 let (codes, x_grid) = self.codes(x)?;
@@ -252,6 +256,19 @@ impl Finder<'_> {
         let Op::DequantizeLinear(_) = self.graph.op(value.node) else { return None };
         let codes = self.graph.operand(value.node, 0)?;
         Some((codes, self.layers.get(&codes.node)?.grid))
+    }
+
+    /// Values that are codes joined along channels, if none begins within a block of channels.
+    fn concat(&self, node: NodeId, axis: i64) -> Option<Body> {
+        let graph = self.graph;
+        let rank = graph.ty(node).as_tensor()?.shape.len();
+        let channels = if rank == 4 { 1 } else { rank - 1 };
+        (infer::resolve_axis(axis, rank).ok()? == channels).then_some(())?;
+        let operands = graph.operands(node).into_iter();
+        let values: Vec<ValueId> = operands.map(|x| Some(self.codes(x?)?.0)).collect::<Option<_>>()?;
+        let (_, first) = values.split_last()?;
+        let whole = |&value: &ValueId| images(graph, value).is_some_and(|shape| shape[1].is_multiple_of(LANES));
+        first.iter().all(whole).then_some(Body::Concat(values))
     }
 
     /// A sum of two values that are codes. What computes the second or the first takes it in, if it is a product that

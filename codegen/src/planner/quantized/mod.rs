@@ -1,5 +1,7 @@
 //! Quantized layers: values that are kept as codes, and the kernels that compute with them.
 
+mod concat;
+mod dynamic;
 mod find;
 mod product;
 
@@ -21,9 +23,10 @@ use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::recode::{Format, Recode};
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
+pub(super) use dynamic::Dynamic;
 use find::{Body, Grid, images};
 pub(super) use find::{Found, Layer, find};
-use product::{Product, Requantization, sum_steps};
+use product::{Product, Requantization, Weights, sum_steps};
 
 /// Quads of codes in a block of channels.
 const QUADS: usize = LANES / 4;
@@ -47,6 +50,9 @@ impl CodePlace {
         Arg::Buffer(self.buffer, self.image.start())
     }
 }
+
+/// Where the codes lie that a convolution reads, and where its result goes.
+type Places<'a> = ((usize, &'a CodeImage), (Arg, Strides));
 
 /// Codes made of others, or of what they were averaged to.
 fn recoding(from: Grid, to: Grid) -> Recoding {
@@ -87,6 +93,7 @@ impl Planner<'_> {
             Body::Sum(values, functions) => self.sum_of_codes(end, *values, functions, layer.grid),
             Body::Pool(node, x) => self.pool_of_codes(end, (*node, *x), layer.grid),
             Body::Mean(x) => self.mean_of_codes(end, *x, layer.grid),
+            Body::Concat(values) => self.concat_of_codes(end, values, layer.grid),
             Body::View(x) => self.view_of_codes(end, *x),
             Body::Quantize(x, narrow) => self.quantize(end, *x, *narrow, layer.grid),
         };
@@ -270,11 +277,8 @@ impl Planner<'_> {
         match graph.op(product.node) {
             Op::Conv(conv) => {
                 let window = self.conv_window(product.node, conv)?;
-                let depthwise = conv.group > 1 && window.channels[0] == conv.group && window.channels[1] == conv.group;
-                if depthwise {
-                    return self.depthwise_codes(end, product, (&x, &place), &window, (epilogue, operands));
-                }
-                self.convolution_of_codes(end, product, (&x, &place), (conv.group, &window), (epilogue, operands))
+                let places = ((x.buffer, &x.image), (y, place.image.strides()));
+                self.convolution_of_codes(end, &product.weights, places, (conv.group, &window), (epilogue, operands))
             }
             _ => {
                 let (x_steps, y_steps) = (x.image.strides(), place.image.strides());
@@ -291,9 +295,9 @@ impl Planner<'_> {
                     x: Strides { block: 0, ..of_rows(x_steps) },
                     y: of_rows(y_steps),
                     whole_blocks: true,
-                    weights: product.quads(),
+                    weights: product.weights.quads(),
                     tiling: Tiling::choose_with(
-                        &product.quads(),
+                        &product.weights.quads(),
                         &self.target,
                         [place.image.blocks(), 1, x.image.shape[0]],
                         epilogue.temporaries(),
@@ -303,7 +307,7 @@ impl Planner<'_> {
                 let how = format!("codes {}", contract.tiling.blocks);
                 let weights = product.weights.clone();
                 let packing = contract.clone();
-                let w = self.packed_quantized(product, how, move || {
+                let w = self.packed_quantized(&product.weights, how, move || {
                     let codes = weights.codes()?;
                     let depth = weights.depth;
                     Some(packing.pack_quads(|_, o, k| quad(&codes[o * depth..][..depth], k * 4)))
@@ -316,25 +320,30 @@ impl Planner<'_> {
         }
     }
 
+    /// A convolution of codes in a buffer, to where y goes; operands of the epilogue are those of the kernel.
     fn convolution_of_codes(
         &mut self,
         end: NodeId,
-        product: &Product,
-        (x, y): (&CodePlace, &CodePlace),
+        weights: &Weights,
+        (x, y): Places<'_>,
         (group, window): (usize, &Window),
         (mut epilogue, mut operands): (Epilogue, Vec<Arg>),
     ) -> Option<()> {
+        if group > 1 && window.channels == [group, group] {
+            return self.depthwise_codes(end, weights, (x, y), window, (epilogue, operands));
+        }
+        let (x_buffer, x) = x;
         // Groups that do not fill blocks of channels are computed as one, with zeros between them.
         let [inputs, outputs] = window.channels;
         let aligned = (inputs / group).is_multiple_of(LANES) && (outputs / group).is_multiple_of(LANES);
         let groups = if aligned { group } else { 1 };
         let [_, _, rows, columns] = window.output();
         let (channels, outputs) = (inputs / groups, outputs / groups);
-        let steps = x.image.strides();
-        let (runs, order) = window_runs(&x.image, window, channels);
+        let steps = x.strides();
+        let (runs, order) = window_runs(x, window, channels);
         let mut x_steps = window.strided(steps);
         x_steps.group = steps.block * signed(channels / LANES);
-        let mut y_steps = y.image.strides();
+        let (y, mut y_steps) = y;
         y_steps.group = y_steps.block * signed(outputs / LANES);
         epilogue.step_by_groups(groups, outputs);
         let blocks = outputs.div_ceil(LANES);
@@ -348,9 +357,9 @@ impl Planner<'_> {
             x: Strides { block: 0, ..x_steps },
             y: y_steps,
             whole_blocks: true,
-            weights: product.quads(),
+            weights: weights.quads(),
             tiling: Tiling::choose_with(
-                &product.quads(),
+                &weights.quads(),
                 &self.target,
                 [blocks, rows, columns],
                 epilogue.temporaries(),
@@ -358,13 +367,13 @@ impl Planner<'_> {
             epilogue,
         };
         contract.flatten(&self.target);
-        let how = format!("codes conv {} {groups} {}", contract.tiling.blocks, x.image.pixel);
-        let weights = product.weights.clone();
+        let how = format!("codes conv {} {groups} {}", contract.tiling.blocks, x.pixel);
+        let packed = weights.clone();
         let packing = contract.clone();
         let taps = window.taps();
         let (own_channels, own_outputs) = (inputs / group, window.channels[1] / group);
-        let w = self.packed_quantized(product, how, move || {
-            let codes = weights.codes()?;
+        let w = self.packed_quantized(weights, how, move || {
+            let codes = packed.codes()?;
             let weight = |output: usize, channel: usize, tap: usize| {
                 // Channels of another group than the output's weigh nothing.
                 let first = if aligned { 0 } else { output / own_outputs * own_channels };
@@ -378,8 +387,7 @@ impl Planner<'_> {
                 std::array::from_fn(|i| weight(group * packing.outputs + o, channel + i, tap))
             }))
         });
-        let origin = x.image.inside(origin(&x.image, window));
-        let mut args = vec![Arg::Buffer(x.buffer, origin), w, y.arg()];
+        let mut args = vec![Arg::Buffer(x_buffer, x.inside(origin(x, window))), w, y];
         args.append(&mut operands);
         self.kernel(end, contract, args);
         Some(())
@@ -388,34 +396,33 @@ impl Planner<'_> {
     fn depthwise_codes(
         &mut self,
         end: NodeId,
-        product: &Product,
-        (x, y): (&CodePlace, &CodePlace),
+        weights: &Weights,
+        ((x_buffer, x), (y, y_steps)): Places<'_>,
         window: &Window,
         (epilogue, mut operands): (Epilogue, Vec<Arg>),
     ) -> Option<()> {
-        let steps = x.image.strides();
+        let steps = x.strides();
         let kernel = window.axes.map(|axis| axis.kernel);
         let depthwise = DepthwiseCodes {
             images: window.images,
-            blocks: x.image.blocks(),
+            blocks: x.blocks(),
             rows: window.axes[0].out,
             columns: window.axes[1].out,
             kernel,
             tap: window.tap(steps)[0],
             x: window.strided(steps),
-            y: y.image.strides(),
+            y: y_steps,
             epilogue,
         };
-        let weights = product.weights.clone();
+        let packed = weights.clone();
         let packing = depthwise.clone();
-        let w = self.packed_quantized(product, "codes depthwise".to_owned(), move || {
-            let codes = weights.codes()?;
+        let w = self.packed_quantized(weights, "codes depthwise".to_owned(), move || {
+            let codes = packed.codes()?;
             let weight =
                 |channel: usize, row: usize, column: usize| codes[(channel * kernel[0] + row) * kernel[1] + column];
-            Some(packing.pack(weight, weights.outputs))
+            Some(packing.pack(weight, packed.outputs))
         });
-        let origin = x.image.inside(origin(&x.image, window));
-        let mut args = vec![Arg::Buffer(x.buffer, origin), w, y.arg()];
+        let mut args = vec![Arg::Buffer(x_buffer, x.inside(origin(x, window))), w, y];
         args.append(&mut operands);
         self.kernel(end, depthwise, args);
         Some(())
@@ -429,13 +436,13 @@ impl Planner<'_> {
     /// Codes of weights as `layout` will lay them out; `how` tells layouts of one constant apart.
     fn packed_quantized(
         &mut self,
-        product: &Product,
+        weights: &Weights,
         how: String,
         layout: impl FnOnce() -> Option<Result<Memory, ExecError>> + 'static,
     ) -> Arg {
-        let zeros = product.weights.value.node;
+        let zeros = weights.value.node;
         let layout = || layout().unwrap_or_else(|| Err(ExecError::Backend("weights are no codes".to_owned())));
-        Arg::Constant(self.packed_with((zeros, how), &product.weights.constant, layout), 0)
+        Arg::Constant(self.packed_with((zeros, how), &weights.constant, layout), 0)
     }
 }
 

@@ -71,9 +71,9 @@ impl Weights {
         let codes = graph.operand(node, 0)?;
         let constant = graph.constant(codes)?.clone();
         let shape = constant.shape();
-        let axis = if transposed { shape.len() - 1 } else { 0 };
+        let axis = if transposed { shape.len().checked_sub(1)? } else { 0 };
         let outputs = *shape.get(axis)?;
-        (op.block == 0 && !constant.is_empty()).then_some(())?;
+        (op.block == 0).then_some(())?;
         let scales = graph.constant_operand(node, 1)?.decode().as_f32()?.to_vec();
         let along = optc_ir::op::infer::resolve_axis(op.axis, shape.len()).ok()?;
         (scales.len() == 1 || scales.len() == outputs && along == axis).then_some(())?;
@@ -81,21 +81,43 @@ impl Weights {
             None => vec![0; scales.len()],
             Some(_) => graph.constant_operand(node, 2)?.decode().data().to_i64()?,
         };
+        Some((Weights::new(codes, constant, transposed, zeros)?, scales))
+    }
+
+    /// The weights that a constant value is the codes of, with one zero point or one an output.
+    pub(super) fn new(value: ValueId, constant: Arc<Constant>, transposed: bool, zeros: Vec<i64>) -> Option<Weights> {
+        let shape = constant.shape();
+        let outputs = if transposed { *shape.last()? } else { *shape.first()? };
+        (!constant.is_empty() && (zeros.len() == 1 || zeros.len() == outputs)).then_some(())?;
         let zeros: Vec<i32> = zeros.into_iter().map(i32::try_from).collect::<Result<_, _>>().ok()?;
         let depth = constant.len() / outputs;
-        let weights = Weights { value: codes, constant, outputs, depth, transposed, zeros };
-        Some((weights, scales))
+        Some(Weights { value, constant, outputs, depth, transposed, zeros })
+    }
+
+    /// The sum of the weights of each output, as [`Weights::numbers`] gives them.
+    pub(super) fn sums<T: Copy + Into<i64>>(&self, numbers: &[T]) -> Vec<i64> {
+        numbers.chunks(self.depth).map(|row| row.iter().map(|&w| w.into()).sum()).collect()
+    }
+
+    /// How weights lie.
+    pub(super) fn quads(&self) -> contract::Weights {
+        contract::Weights::Quads { summed: self.depth }
     }
 
     /// The weights less their zero points, output by output; `None` if one is no byte.
     pub(super) fn codes(&self) -> Option<Vec<i8>> {
+        self.numbers()
+    }
+
+    /// The weights less their zero points, output by output; `None` if one does not fit.
+    pub(super) fn numbers<T: TryFrom<i32>>(&self) -> Option<Vec<T>> {
         match self.constant.as_dense() {
             Some(data) => self.rows(data),
             None => self.rows(self.constant.decode().data()),
         }
     }
 
-    fn rows(&self, data: &Data) -> Option<Vec<i8>> {
+    fn rows<T: TryFrom<i32>>(&self, data: &Data) -> Option<Vec<T>> {
         let place = |o: usize, k: usize| if self.transposed { k * self.outputs + o } else { o * self.depth + k };
         let zero = |o: usize| self.zeros[o % self.zeros.len()];
         let mut codes = Vec::with_capacity(data.len());
@@ -106,7 +128,7 @@ impl Weights {
                     Data::U8(v) => i32::from(v[place(o, k)]),
                     _ => return None,
                 };
-                codes.push(i8::try_from(code - zero(o)).ok()?);
+                codes.push(T::try_from(code - zero(o)).ok()?);
             }
         }
         Some(codes)
@@ -143,8 +165,7 @@ pub(super) fn product(
     (matches!(graph.op(node), Op::Conv(_)) || matrix).then_some(())?;
     let steps: Vec<f64> =
         (0..weights.outputs).map(|o| f64::from(x_grid.scale) * f64::from(scales[o % scales.len()])).collect();
-    let sums: Vec<i64> =
-        weights.codes()?.chunks(weights.depth).map(|row| row.iter().map(|&w| i64::from(w)).sum()).collect();
+    let sums = weights.sums(&weights.codes()?);
     let (mut integers, mut bias) = (vec![0i64; weights.outputs], None);
     if let Some(value) = graph.operand(node, 2) {
         match integer_bias(graph, value, &steps) {
@@ -226,11 +247,6 @@ impl Product {
     ) -> Option<Product> {
         let free = self.sum.is_none() && self.bias.is_none();
         free.then(|| Product { sum: Some(Sum { inner, other, other_grid, functions }), ..self.clone() })
-    }
-
-    /// How weights lie.
-    pub(super) fn quads(&self) -> contract::Weights {
-        contract::Weights::Quads { summed: self.weights.depth }
     }
 
     /// What makes codes on a grid of sums.

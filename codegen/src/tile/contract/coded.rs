@@ -1,13 +1,16 @@
 //! Weights of few values, kept as codes that are looked up in registers: a code takes 4 bits or 5, and stands for as
-//! many weights as 16 or 32 codes can tell apart.
+//! many weights as 16 or 32 codes can tell apart; or it takes 8 bits, and stands for one weight.
 //!
 //! A code of one weight numbers a value of a codebook: the weight is looked up and multiplied by x. A code of
 //! several weights is a number whose digits are those of its weights; the products of all its values with the
 //! elements of x are summed ahead, in a table of registers, `Tⱼ = Σᵢ xᵢ·v(digitᵢ(j))`, so that a lookup and an
 //! addition do the work of as many multiplications. Two values take five weights a code, three values three.
 //!
+//! Of the codes of 8 bits, which are bytes, some are no numbers of a codebook but whole numbers that weights are
+//! multiples of, the factor of their output times: they are only widened.
+//!
 //! Lanes are outputs, here too: each vector of words holds the next codes of 16 outputs, first codes in the lowest
-//! bits. Before the words of a tile stand a vector of zeros, the values of each digit in all entries of the table,
+//! bits; bytes lie as what reads them takes them. Before the words of a tile stand a vector of zeros, the values of each digit in all entries of the table,
 //! and the factors of outputs, if they have any.
 
 use optc_ir::ExecError;
@@ -16,11 +19,18 @@ use super::{Contract, multiply};
 use crate::memory::Memory;
 use crate::target::Vectors;
 use crate::tile::epilogue::{Epilogue, W};
-use crate::tile::program::{Bin, FIRST_LOCAL, LANES, Mem, P, Src, V, VECTOR_BYTES, Writer};
+use crate::tile::program::{Bin, FIRST_LOCAL, Inst, LANES, LookupBytes, Mem, P, Src, Un, V, VECTOR_BYTES, Writer};
 use crate::tile::schedule::signed;
 
-/// Values that weights can have.
-pub(crate) const MAX_VALUES: usize = 2 * LANES;
+/// Values that codes of less than 8 bits tell apart.
+const MAX_VALUES: usize = 2 * LANES;
+
+/// Values that bytes tell apart, and those that two registers hold a byte of each of.
+pub(crate) const MAX_BYTES: usize = 256;
+const HALF: usize = MAX_BYTES / 2;
+
+/// Weights of a word that are bytes, and the bytes of a number.
+const BYTES: usize = 4;
 
 /// Where the head of a tile is: what stands before its words.
 pub(super) const HEAD: P = P(6);
@@ -33,8 +43,10 @@ const MANY_REGISTERS: usize = 32;
 /// How weights are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Code {
-    /// Values a weight can have: from 2 to [`MAX_VALUES`].
+    /// Values a weight can have: from 2 to [`MAX_BYTES`].
     pub(crate) values: usize,
+    /// Whether codes are bytes with sign that weights are multiples of.
+    pub(crate) integers: bool,
     /// Whether each output has a factor that its sums are multiplied by.
     pub(crate) scaled: bool,
 }
@@ -43,16 +55,44 @@ impl Code {
     /// What kernels are called by: binary, ternary, or clustered, and the bits that tell values apart.
     pub(crate) fn word(self) -> &'static str {
         match self.values {
-            ..=2 => "b1",
+            _ if self.integers => "q8",
+            0..=2 => "b1",
             3 => "t2",
             4 => "c2",
             5..=16 => "c4",
-            _ => "c5",
+            17..=MAX_VALUES => "c5",
+            _ => "c8",
+        }
+    }
+
+    /// Whether there is code for it on a target.
+    pub(crate) fn is_for(self, vectors: Vectors) -> bool {
+        !self.are_looked_up() || vectors.look_up_bytes()
+    }
+
+    fn are_bytes(self) -> bool {
+        self.integers || self.are_looked_up()
+    }
+
+    /// Whether codes are bytes that are looked up.
+    fn are_looked_up(self) -> bool {
+        !self.integers && self.values > MAX_VALUES
+    }
+
+    /// Cycles that a vector of weights takes before it is multiplied, where codes are bytes.
+    fn unpacking(self) -> f64 {
+        match self.values {
+            _ if self.integers => 1.6,
+            ..=HALF => 1.7,
+            _ => 3.0,
         }
     }
 
     /// Weights of a code.
     fn digits(self) -> usize {
+        if self.are_bytes() {
+            return 1;
+        }
         (1..=5).rev().find(|&digits| self.entries(digits) <= MAX_VALUES).unwrap_or(1)
     }
 
@@ -68,7 +108,11 @@ impl Code {
 
     /// Bits of a code.
     pub(crate) fn bits(self) -> usize {
-        if self.tables(self.digits()) == 1 { 4 } else { 5 }
+        match self.tables(self.digits()) {
+            _ if self.are_bytes() => 8,
+            1 => 4,
+            _ => 5,
+        }
     }
 
     /// Weights of a word.
@@ -90,6 +134,9 @@ impl Code {
 
     /// Vectors that hold the values of digits.
     fn patterns(self) -> usize {
+        if self.are_bytes() {
+            return if self.integers { 0 } else { planes_vectors(self.values) };
+        }
         self.shared() + (self.digits() - self.shared()) * self.tables(self.digits())
     }
 
@@ -114,6 +161,9 @@ impl Code {
     /// Registers of a tile besides its sums.
     pub(super) fn registers(self, vectors: Vectors, blocks: usize, points: usize) -> usize {
         let held = if self.is_resident(vectors) { self.patterns() } else { 0 };
+        if self.are_bytes() {
+            return held + if self.integers { 1 } else { BYTES + 3 };
+        }
         if self.digits() == 1 {
             return held + if points == 1 { 3 } else { blocks + 1 };
         }
@@ -124,6 +174,9 @@ impl Code {
     /// Cycles of one k, counted as those of other weights are.
     pub(super) fn tile_cycles(self, blocks: usize, points: usize) -> f64 {
         let sums = (blocks * points) as f64;
+        if self.are_bytes() {
+            return ((sums + self.unpacking() * blocks as f64) / 2.0).max(4.0) + 0.15;
+        }
         let shifts = 0.6 * blocks as f64;
         if self.digits() == 1 {
             return ((sums + shifts + 0.25 * points as f64) / 2.0).max(4.0) + 0.15;
@@ -138,7 +191,7 @@ impl Code {
     pub(crate) fn cycles(self, points: usize, vectors: usize, depth: usize) -> f64 {
         let codes = (depth.div_ceil(self.digits()) * vectors) as f64;
         let tables = if self.digits() == 1 { 0.0 } else { self.patterns() as f64 / vectors.min(8) as f64 };
-        codes * (points as f64 * (1.0 + tables) + 0.6)
+        codes * (points as f64 * (1.0 + tables) + if self.are_bytes() { self.unpacking() } else { 0.6 })
     }
 
     /// Weights that there would be room for in the codes of so many.
@@ -183,7 +236,10 @@ impl Contract {
                     for tile in 0..count {
                         let from = (first + tile * blocks) * LANES;
                         packed.extend([0.0; LANES]);
-                        write_patterns(packed, code, values);
+                        match code.are_bytes() {
+                            true => write_planes(packed, code.patterns(), values),
+                            false => write_patterns(packed, code, values),
+                        }
                         if code.scaled {
                             let factor = |o: usize| if o < self.outputs { factor(group, o) } else { 0.0 };
                             packed.extend((from..from + blocks * LANES).map(factor));
@@ -215,6 +271,13 @@ impl Contract {
                 let turn = first + run.taps.len();
                 while first < turn {
                     let end = turn.min(first + code.span());
+                    if code.are_bytes() {
+                        for block in outputs.clone().step_by(LANES) {
+                            write_bytes(packed, code, first..end, |lane, k| digit(block + lane, k));
+                        }
+                        first = end;
+                        continue;
+                    }
                     packed.extend(outputs.clone().map(|o| {
                         let mut word = 0;
                         for (i, start) in (first..end).step_by(code.digits()).enumerate() {
@@ -228,6 +291,42 @@ impl Contract {
             }
         }
     }
+}
+
+/// Appends the bytes of the k of a word, for the outputs of a block.
+fn write_bytes(packed: &mut Vec<f32>, code: Code, k: std::ops::Range<usize>, digit: impl Fn(usize, usize) -> u32) {
+    let mut bytes = [0; VECTOR_BYTES];
+    for (i, k) in k.enumerate() {
+        for lane in 0..LANES {
+            let place = if code.integers { i * LANES + lane } else { place_of_byte(i, lane) };
+            bytes[place] = digit(lane, k).to_le_bytes()[0];
+        }
+    }
+    push_bytes(packed, &bytes);
+}
+
+/// Vectors that hold so many values byte by byte, as [`LookupBytes`] finds them.
+pub(crate) fn planes_vectors(values: usize) -> usize {
+    BYTES * values.next_multiple_of(HALF) / VECTOR_BYTES
+}
+
+/// Appends values byte by byte, in so many vectors.
+pub(crate) fn write_planes(packed: &mut Vec<f32>, vectors: usize, values: &[f32]) {
+    let entries = vectors * VECTOR_BYTES / BYTES;
+    for byte in 0..BYTES {
+        let of_value = |entry| values.get(entry).map_or(0, |value: &f32| value.to_le_bytes()[byte]);
+        push_bytes(packed, &(0..entries).map(of_value).collect::<Vec<u8>>());
+    }
+}
+
+/// The place of a byte that is looked up, and becomes that lane of the i-th vector.
+pub(crate) fn place_of_byte(i: usize, lane: usize) -> usize {
+    lane / 4 * LANES + i * 4 + lane % 4
+}
+
+/// Appends whole words of bytes.
+pub(crate) fn push_bytes(packed: &mut Vec<f32>, bytes: &[u8]) {
+    packed.extend(bytes.as_chunks::<BYTES>().0.iter().map(|word| f32::from_le_bytes(*word)));
 }
 
 /// Appends the values of digits in all entries of a table.
@@ -295,6 +394,13 @@ impl Book {
         x: &impl Fn(usize, i64) -> Mem,
     ) {
         for (word, taps) in taps.chunks(self.code.span()).enumerate() {
+            if self.code.are_bytes() {
+                for block in 0..blocks {
+                    let place = W.at(signed((word * blocks + block) * VECTOR_BYTES));
+                    self.bytes(w, taps, place, points, &|point| sum(block, point), x);
+                }
+                continue;
+            }
             for (i, taps) in taps.chunks(self.code.digits()).enumerate() {
                 let codes = |w: &mut Writer, d: V, block: usize| {
                     let word = W.at(signed((word * blocks + block) * VECTOR_BYTES));
@@ -309,6 +415,36 @@ impl Book {
             }
         }
         w.advance(W, signed(self.code.words(taps.len()) * blocks * VECTOR_BYTES));
+    }
+
+    /// The k of a word whose codes are bytes, for one block.
+    fn bytes(
+        &self,
+        w: &mut Writer,
+        taps: &[i64],
+        place: Mem,
+        points: usize,
+        sum: &impl Fn(usize) -> V,
+        x: &impl Fn(usize, i64) -> Mem,
+    ) {
+        let multiply = |w: &mut Writer, weights: V, tap: i64| {
+            (0..points).for_each(|point| w.fma(sum(point), weights, Src::Splat(x(point, tap))));
+        };
+        if self.code.integers {
+            let weights = w.take();
+            for (i, &tap) in taps.iter().enumerate() {
+                w.push(Inst::LoadSigned(weights, place.base.at(i64::from(place.offset) + signed(i * LANES))));
+                w.un(Un::FromInt, weights, weights);
+                multiply(w, weights, tap);
+            }
+            w.drop(weights);
+            return;
+        }
+        let (codes, d, spare) = (w.take(), [(); 4].map(|()| w.take()), [w.take(), w.take()]);
+        w.load(codes, place);
+        w.push(Inst::LookupBytes(Box::new(LookupBytes { d, codes, planes: self.held.clone(), spare })));
+        d.into_iter().zip(taps).for_each(|(weights, &tap)| multiply(w, weights, tap));
+        w.drop_all(&[&[codes], &d[..], &spare[..]].concat());
     }
 
     /// One k: its weights are looked up.

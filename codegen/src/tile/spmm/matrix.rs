@@ -1,5 +1,8 @@
 //! The weights of a sparse product, before they are laid out for a kernel.
 
+/// Weights that are looked at together.
+const RUN: usize = 64;
+
 /// The weights that are not zero, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Matrix {
@@ -15,8 +18,15 @@ impl Matrix {
         let mut matrix = Matrix { starts: vec![0], entries: Vec::new() };
         for (first, weights) in (0..rows).map(row) {
             let first = u32::try_from(first).expect("rows are short");
-            let kept = (first..).zip(weights).filter(|(_, weight)| **weight != 0.0);
-            matrix.entries.extend(kept.map(|(k, &weight)| (k, weight)));
+            for (first, weights) in (first..).step_by(RUN).zip(weights.chunks(RUN)) {
+                // Every weight is written, over the last one if that is zero: a branch would be guessed wrong.
+                let (mut kept, mut count) = ([(0, 0.0); RUN], 0);
+                for (k, &weight) in (first..).zip(weights) {
+                    kept[count] = (k, weight);
+                    count += usize::from(weight != 0.0);
+                }
+                matrix.entries.extend_from_slice(&kept[..count]);
+            }
             matrix.starts.push(matrix.entries.len());
         }
         matrix

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::jit::testing::{all_vectors, numbers, run};
-use crate::layout::Planar;
+use crate::layout::{Pitch, Planar};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::testing::{places, result};
 
@@ -33,8 +33,8 @@ const PLAIN: Case = Case {
 /// What a buffer of planes holds: elements in order, and one number around them.
 fn laid_out(image: &Planar, elements: &[f32], around: f32) -> Vec<f32> {
     let mut buffer = vec![around; image.bytes() / 4];
-    let [n, c, row] = image.steps();
-    for (at, &x) in places(&image.shape, &[n, c, row, 4]).into_iter().zip(elements) {
+    let (extents, steps) = image.elements();
+    for (at, &x) in places(&extents, &steps).into_iter().zip(elements) {
         buffer[image.start() / 4 + at] = x;
     }
     buffer
@@ -47,8 +47,9 @@ impl Case {
         let [height, width] = self.extents;
         let [above, left] = self.kernel.map(|k| k / 2);
         let border = [above, left, above, left];
-        let from = Planar::new([self.images, inputs, height, width], width + left, border);
-        let to = Planar::new([self.images, outputs, height, width], width + left, [0; 4]);
+        let pitch = Pitch::of(self.images, self.extents, width + left);
+        let from = Planar::new([self.images, inputs, height, width], pitch, border);
+        let to = Planar::new([self.images, outputs, height, width], pitch, [0; 4]);
         let x = numbers(self.images * inputs * height * width, 1);
         let other = numbers(self.images * outputs * height * width, 2);
         let (taps, depth) = (self.kernel[0] * self.kernel[1], inputs * self.kernel[0] * self.kernel[1]);
@@ -59,17 +60,17 @@ impl Case {
             }
         }
         let (bias, factor) = (numbers(outputs, 4), numbers(outputs, 5));
-        let [_, channel, row] = from.steps();
+        let [_, channel, row, column] = from.steps();
         let tap = |k: usize| (k / self.kernel[1], k % self.kernel[1]);
         let offsets: Vec<i32> = (0..depth)
             .map(|k| {
                 let (i, j) = tap(k % taps);
                 let (i, j) = (signed(i) - signed(above), signed(j) - signed(left));
-                i32::try_from(channel * signed(k / taps) + row * i + 4 * j).unwrap()
+                i32::try_from(channel * signed(k / taps) + row * i + column * j).unwrap()
             })
             .collect();
         let mut planes = Planes {
-            images: self.images,
+            images: to.images(),
             rows: outputs,
             pixels: height * width,
             lanes: LANES,
@@ -125,7 +126,7 @@ impl Case {
             cold: panel == Some(1),
         };
         // Driven by data; in code, by groups of rows, by single images, and all images together.
-        let forms = [None, Some(None), Some(Some(1)), Some(Some(self.images))];
+        let forms = [None, Some(None), Some(Some(1)), Some(Some(to.images()))];
         for (vectors, in_code) in all_vectors().into_iter().flat_map(|vectors| forms.map(|form| (vectors, form))) {
             let (mut schedule, numbers) = if let Some(panel) = in_code {
                 let unrolled = unrolled(vectors, panel);
@@ -154,6 +155,14 @@ impl Case {
 fn images_of_every_size() {
     for extents in [[1, 1], [1, 16], [3, 5], [4, 4], [5, 31], [13, 17], [16, 16], [9, 64]] {
         Case { extents, ..PLAIN }.check();
+    }
+}
+
+#[test]
+fn images_in_lanes() {
+    for (images, extents, kernel) in [(16, [1, 1], [3, 3]), (32, [2, 2], [3, 3]), (32, [7, 7], [1, 1])] {
+        Case { images, extents, kernel, ..PLAIN }.check();
+        Case { images, extents, kernel, functions: true, segments: 3, ..PLAIN }.check();
     }
 }
 

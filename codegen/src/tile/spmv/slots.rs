@@ -2,10 +2,11 @@
 
 use optc_ir::ExecError;
 
-use super::{BITS, ENTRY_WORDS, SLOTS, Spmv, WINDOW, WORD, windows_of_group};
+use super::{BITS, BYTES, ENTRY_WORDS, Form, PLACES, SLOTS, Spmv, WINDOW, WORD};
 use crate::memory::Memory;
+use crate::tile::contract::{MAX_BYTES, place_of_byte, push_bytes, write_planes};
 use crate::tile::spmm::Matrix;
-use crate::tile::{LANES, signed};
+use crate::tile::{LANES, VECTOR_BYTES, signed};
 
 /// What each lane has in each slot of a window: the place of an element, and its weight.
 type Slots = [[(u32, f32); LANES]; SLOTS];
@@ -26,13 +27,18 @@ impl Codebook {
         let mut bits = vec![0];
         for weight in weights.filter(|weight| *weight != 0.0) {
             if let Err(place) = bits.binary_search(&weight.to_bits()) {
-                if bits.len() == WINDOW {
+                if bits.len() == MAX_BYTES {
                     return None;
                 }
                 bits.insert(place, weight.to_bits());
             }
         }
         Some(Codebook { values: bits.into_iter().map(f32::from_bits).collect() })
+    }
+
+    /// Values, zero among them.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
     }
 
     fn code(&self, weight: f32) -> u32 {
@@ -42,14 +48,14 @@ impl Codebook {
 }
 
 /// Groups of slots that the slices of a matrix take, of rows of so many elements.
-pub(crate) fn groups(matrix: &Matrix, depth: usize, coded: bool) -> usize {
-    slices(matrix).iter().map(|slice| groups_of(matrix, slice, depth, coded)).sum()
+pub(crate) fn groups(matrix: &Matrix, depth: usize, form: Form) -> usize {
+    slices(matrix).iter().map(|slice| groups_of(matrix, slice, depth, form)).sum()
 }
 
-fn groups_of(matrix: &Matrix, slice: &[usize], depth: usize, coded: bool) -> usize {
+fn groups_of(matrix: &Matrix, slice: &[usize], depth: usize, form: Form) -> usize {
     let mut windows = 0_usize;
     each_window(matrix, slice, depth, |_, _| windows += 1);
-    windows.div_ceil(windows_of_group(coded))
+    windows.div_ceil(form.windows())
 }
 
 /// The outputs of each slice, those with many weights first.
@@ -112,9 +118,9 @@ impl Spmv {
     ) -> Result<Memory, ExecError> {
         let integer = |n: i64| f32::from_bits(i32::try_from(n).expect("a stream is below 2 GiB").cast_unsigned());
         let weights = || (0..matrix.rows()).flat_map(|o| matrix.row(o)).map(|(_, weight)| *weight);
-        let codebook = self.coded.then(|| Codebook::of(weights()).expect("weights that are coded share few values"));
+        let codebook = Codebook::of(weights()).filter(|_| self.form != Form::Numbers);
         let work = |slice: &[usize]| slice.iter().map(|&o| matrix.row(o).len()).sum();
-        let mut windows: Vec<f32> = Vec::with_capacity(self.groups * windows_of_group(self.coded));
+        let mut windows: Vec<f32> = Vec::with_capacity(self.groups * self.form.windows());
         let mut entries = Vec::new();
         // Behind the stream is room for what a program may think it reads, wherever its entry is.
         let room = self.words() + self.slices() * ENTRY_WORDS;
@@ -122,8 +128,11 @@ impl Spmv {
             let start = stream.len();
             stream.resize(start + self.table_words(), 0.0);
             if let Some(codebook) = &codebook {
-                stream.extend_from_slice(&codebook.values);
-                stream.resize(start + self.table_words() + WINDOW, 0.0);
+                match self.form {
+                    Form::Bytes(_) => write_planes(stream, self.form.codebook_vectors(), &codebook.values),
+                    _ => stream.extend_from_slice(&codebook.values),
+                }
+                stream.resize(start + self.table_words() + self.form.codebook_vectors() * LANES, 0.0);
             }
             for slice in dealt(slices(matrix), work, self.threads) {
                 let at = stream.len() - start;
@@ -134,25 +143,25 @@ impl Spmv {
                     stream.resize(end, 0.0);
                 };
                 head(&mut outputs().map(&bias));
-                head(&mut outputs().map(|o| integer(signed(o) * WORD)));
+                head(&mut outputs().map(|o| integer(self.place(o))));
                 (0..self.operands).for_each(|i| head(&mut outputs().map(|o| operand(i, o))));
-                let groups_before = windows.len() / windows_of_group(self.coded);
+                let groups_before = windows.len() / self.form.windows();
                 let mut group: Vec<Slots> = Vec::new();
                 each_window(matrix, &slice, self.depth, |first, slots| {
                     windows.push(integer(signed(first) * WORD));
                     group.push(*slots);
-                    if group.len() == windows_of_group(self.coded) {
-                        write(stream, &group, codebook.as_ref());
+                    if group.len() == self.form.windows() {
+                        self.write(stream, &group, codebook.as_ref());
                         group.clear();
                     }
                 });
                 if !group.is_empty() {
-                    windows.resize(windows.len().next_multiple_of(windows_of_group(self.coded)), 0.0);
-                    group.resize(windows_of_group(self.coded), [EMPTY; SLOTS]);
-                    write(stream, &group, codebook.as_ref());
+                    windows.resize(windows.len().next_multiple_of(self.form.windows()), 0.0);
+                    group.resize(self.form.windows(), [EMPTY; SLOTS]);
+                    self.write(stream, &group, codebook.as_ref());
                 }
-                let groups = windows.len() / windows_of_group(self.coded) - groups_before;
-                entries.push((at, groups_before * windows_of_group(self.coded), groups));
+                let groups = windows.len() / self.form.windows() - groups_before;
+                entries.push((at, groups_before * self.form.windows(), groups));
             }
             let first_window = stream.len() - start;
             stream.extend_from_slice(&windows);
@@ -165,23 +174,39 @@ impl Spmv {
             }
         })
     }
-}
 
-/// Appends a group: the places of all slots, with codes if there is a codebook, then weights if there is none.
-fn write(stream: &mut Vec<f32>, group: &[Slots], codebook: Option<&Codebook>) {
-    let slots = || group.iter().flatten();
-    stream.extend((0..LANES).map(|lane| {
-        let mut numbers = 0;
-        for (i, slot) in slots().enumerate() {
-            let (place, weight) = slot[lane];
-            numbers |= match codebook {
-                Some(codebook) => (place | codebook.code(weight) << BITS) << (2 * BITS * i),
-                None => place << (BITS * i),
-            };
+    /// Appends a group: the places of all slots, with codes of as many bits if weights are such; then weights that
+    /// are bytes, or numbers.
+    fn write(&self, stream: &mut Vec<f32>, group: &[Slots], codebook: Option<&Codebook>) {
+        let slots: Vec<&[(u32, f32); LANES]> = group.iter().flatten().collect();
+        let code = |weight| codebook.map_or(0, |codebook| codebook.code(weight));
+        for slots in slots.chunks(PLACES) {
+            stream.extend((0..LANES).map(|lane| {
+                let mut numbers = 0;
+                for (i, slot) in slots.iter().enumerate() {
+                    let (place, weight) = slot[lane];
+                    numbers |= match self.form {
+                        Form::Codes => (place | code(weight) << BITS) << (2 * BITS * i),
+                        Form::Numbers | Form::Bytes(_) => place << (BITS * i),
+                    };
+                }
+                f32::from_bits(numbers)
+            }));
         }
-        f32::from_bits(numbers)
-    }));
-    if codebook.is_none() {
-        stream.extend(slots().flatten().map(|(_, weight)| *weight));
+        match self.form {
+            Form::Numbers => stream.extend(slots.iter().flat_map(|slot| slot.iter()).map(|(_, weight)| *weight)),
+            Form::Codes => {}
+            Form::Bytes(_) => {
+                for slots in slots.chunks(BYTES) {
+                    let mut bytes = [0; VECTOR_BYTES];
+                    for (i, slot) in slots.iter().enumerate() {
+                        for (lane, (_, weight)) in slot.iter().enumerate() {
+                            bytes[place_of_byte(i, lane)] = code(*weight).to_le_bytes()[0];
+                        }
+                    }
+                    push_bytes(stream, &bytes);
+                }
+            }
+        }
     }
 }

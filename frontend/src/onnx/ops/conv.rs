@@ -3,6 +3,7 @@
 use onnx_protobuf::AttributeProto;
 use optc_ir::op::*;
 
+use super::codes;
 use super::elementwise::activation;
 use crate::onnx::attrs::{self, Attrs, Refusal};
 use crate::onnx::error::ExportError;
@@ -21,6 +22,9 @@ pub(super) fn import(mut s: Source<'_>) -> Result<Mapped, Refusal> {
     match s.op_type {
         "Conv" => s.direct(Conv { strides, pads, dilations, group, auto_pad, act }),
         "ConvInteger" => s.direct(ConvInteger { strides, pads, dilations, group, auto_pad }),
+        "QLinearConv" if codes::convolution_on_numbers(&s) => {
+            codes::convolution(s, Conv { strides, pads, dilations, group, auto_pad, act })
+        }
         "QLinearConv" => s.direct(QLinearConv { strides, pads, dilations, group, auto_pad }),
         _ => {
             let output_padding = s.attrs.counts("output_padding")?;

@@ -3,6 +3,8 @@
 //! Import refuses, with a reason, whatever the IR can't say; such a node is carried unchanged. Export
 //! writes the form of the model's opset, several nodes where that opset lacks the operator.
 
+mod codes;
+mod contrib;
 mod conv;
 mod elementwise;
 mod index;
@@ -11,6 +13,7 @@ mod linear;
 mod norm;
 mod pool;
 mod quant;
+mod quant_old;
 mod reduce;
 mod resize;
 mod rnn;
@@ -22,11 +25,26 @@ use super::error::ExportError;
 use super::source::{Mapped, Source};
 use super::target::Target;
 
-/// Translates a node of the standard domain.
+/// The domain of onnxruntime's own operators.
+pub(super) const CONTRIB: &str = "com.microsoft";
+
+/// Translates a node of the standard domain, or of [`CONTRIB`].
 ///
 /// # Errors
 /// The reason why the IR can't say it.
 pub(super) fn import(s: Source<'_>) -> Result<Mapped, Refusal> {
+    if s.domain == CONTRIB {
+        return contrib::import(s);
+    }
+    let moved = codes::Moved::of(&s);
+    let mapped = standard(s)?;
+    Ok(match moved {
+        Some(moved) => moved.on_numbers(mapped),
+        None => mapped,
+    })
+}
+
+fn standard(s: Source<'_>) -> Result<Mapped, Refusal> {
     match s.op_type {
         "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => conv::import(s),
         "MatMul" | "Gemm" | "Einsum" => linear::import(s),

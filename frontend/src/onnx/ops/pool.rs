@@ -14,6 +14,10 @@ pub(super) fn import(mut s: Source<'_>) -> Result<Mapped, Refusal> {
         "GlobalMaxPool" => return s.direct(GlobalMaxPool {}),
         _ => {}
     }
+    if s.op_type == "AveragePool" {
+        let pool = average(&mut s)?;
+        return s.direct(pool);
+    }
     let kernel = s.attrs.counts("kernel_shape")?;
     let strides = s.attrs.counts("strides")?;
     let pads = s.attrs.counts("pads")?;
@@ -25,15 +29,24 @@ pub(super) fn import(mut s: Source<'_>) -> Result<Mapped, Refusal> {
             let column_major = s.attrs.bool_or("storage_order", false)?;
             s.direct(MaxPool { kernel, strides, pads, dilations, auto_pad, ceil, column_major })
         }
-        "AveragePool" => {
-            let count_include_pad = s.attrs.bool_or("count_include_pad", false)?;
-            s.direct(AveragePool { kernel, strides, pads, dilations, auto_pad, ceil, count_include_pad })
-        }
         _ => {
             let p = s.attrs.count_or("p", 2)?;
             s.direct(LpPool { kernel, strides, pads, dilations, auto_pad, ceil, p })
         }
     }
+}
+
+/// The attributes of an average pool.
+pub(super) fn average(s: &mut Source<'_>) -> Result<AveragePool, Refusal> {
+    Ok(AveragePool {
+        kernel: s.attrs.counts("kernel_shape")?,
+        strides: s.attrs.counts("strides")?,
+        pads: s.attrs.counts("pads")?,
+        dilations: s.attrs.counts("dilations")?,
+        auto_pad: import_auto_pad(&mut s.attrs)?,
+        ceil: s.attrs.bool_or("ceil_mode", false)?,
+        count_include_pad: s.attrs.bool_or("count_include_pad", false)?,
+    })
 }
 
 pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {

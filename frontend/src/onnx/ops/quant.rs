@@ -3,6 +3,7 @@
 use optc_ir::DType;
 use optc_ir::op::*;
 
+use super::{codes, quant_old as old};
 use crate::onnx::attrs::{self, Refusal};
 use crate::onnx::error::ExportError;
 use crate::onnx::source::{Mapped, Source};
@@ -31,6 +32,7 @@ pub(super) fn import(mut s: Source<'_>) -> Result<Mapped, Refusal> {
             s.direct(DequantizeLinear { axis, block })
         }
         "DynamicQuantizeLinear" => s.direct(DynamicQuantizeLinear {}),
+        "QLinearMatMul" if codes::product_on_numbers(&s) => codes::product(s),
         "QLinearMatMul" => s.direct(QLinearMatMul {}),
         _ => s.direct(MatMulInteger {}),
     }
@@ -38,6 +40,7 @@ pub(super) fn import(mut s: Source<'_>) -> Result<Mapped, Refusal> {
 
 pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {
     match op {
+        Op::QuantizeLinear(_) if old::convolution(t) => {}
         Op::QuantizeLinear(a) => {
             let mut list = grid(a.axis, a.block, "QuantizeLinear", t)?;
             if !t.has(2) && a.to != DType::U8 {
@@ -46,6 +49,7 @@ pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {
             }
             t.emit("QuantizeLinear", list);
         }
+        Op::DequantizeLinear(a) if t.opset < old::AXES && along_axis(a.axis, t) => old::dequantize(a, t)?,
         Op::DequantizeLinear(a) => {
             let list = grid(a.axis, a.block, "DequantizeLinear", t)?;
             t.emit("DequantizeLinear", list);
@@ -67,6 +71,11 @@ pub(super) fn export(op: &Op, t: &mut Target<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
+/// Whether scales lie along another axis than the one that is meant where none is written.
+fn along_axis(axis: i64, t: &Target<'_>) -> bool {
+    axis != 1 && t.ty(1).is_none_or(|scale| scale.rank() > 0)
+}
+
 fn grid(
     axis: i64,
     block: usize,
@@ -75,8 +84,8 @@ fn grid(
 ) -> Result<Vec<onnx_protobuf::AttributeProto>, ExportError> {
     t.need(name, 10)?;
     let mut list = Vec::new();
-    if axis != 1 && t.ty(1).is_none_or(|scale| scale.rank() > 0) {
-        t.need("one scale an index of an axis", 13)?;
+    if along_axis(axis, t) {
+        t.need("one scale an index of an axis", old::AXES)?;
         list.push(attrs::int("axis", axis));
     }
     if block != 0 {

@@ -4,6 +4,7 @@
 //! number, or nothing is known. Zeros are what makes removal exact; other numbers can be absorbed by what
 //! reads them. Numbers are computed by the interpreter's rules in the type of the value.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -260,33 +261,14 @@ impl<'g> Flow<'g> {
     /// Sums of products with constant weights, seen as `outputs × inputs × window`, where every term is
     /// known. With `whole`, each output meets each input with the whole window.
     fn products(&mut self, node: NodeId, group: usize, transposed: bool, whole: bool) -> Option<Vec<State>> {
-        let w = self.decode(node, 1)?;
+        let w = self.graph.constant(self.graph.operand(node, 1)?)?;
         let axis = if matches!(self.graph.op(node), Op::Linear(_)) { self.dims(node, 0)?.len() - 1 } else { 1 };
         let x = self.operand(node, 0, axis);
-        let (rows, columns) = (w.shape()[0], w.shape()[1]);
-        let window: usize = w.shape()[2..].iter().product();
-        let per_group = rows / group;
-        let elements = w.data().to_f64();
-        let outputs = if transposed { columns * group } else { rows };
-        let mut sums = vec![Some(0.0); outputs];
-        for row in 0..rows {
-            for column in 0..columns {
-                let other = row / per_group * columns + column;
-                let (output, input) = if transposed { (other, row) } else { (row, other) };
-                let Some(sum) = sums[output] else { continue };
-                let at = (row * columns + column) * window;
-                let kernel = &elements[at..at + window];
-                if kernel.iter().all(|&w| w == 0.0) {
-                    continue;
-                }
-                sums[output] = match x.as_ref().and_then(|x| x[input]) {
-                    Some(0.0) => Some(sum),
-                    Some(x) if whole => Some(sum + x * kernel.iter().sum::<f64>()),
-                    _ => None,
-                };
-            }
-        }
-        Some(sums)
+        let products = Products { shape: w.shape(), group, transposed, whole };
+        Some(match &*elements(w) {
+            Data::F32(w) => products.sums(x.as_deref(), w),
+            others => products.sums(x.as_deref(), &others.to_f64()),
+        })
     }
 
     /// With bias and activation.
@@ -373,6 +355,51 @@ impl<'g> Flow<'g> {
     }
 }
 
+/// Products with weights seen as `outputs × inputs × window`, or `inputs × outputs × window` if they are transposed.
+struct Products<'a> {
+    shape: &'a [usize],
+    group: usize,
+    transposed: bool,
+    /// Whether each output meets each input with the whole window.
+    whole: bool,
+}
+
+impl Products<'_> {
+    /// The sums of which every term is known.
+    fn sums<T: Copy + Into<f64>>(&self, x: Option<&[State]>, weights: &[T]) -> Vec<State> {
+        let (rows, columns) = (self.shape[0], self.shape[1]);
+        let window: usize = self.shape[2..].iter().product();
+        let per_group = rows / self.group;
+        let mut sums = vec![Some(0.0); if self.transposed { columns * self.group } else { rows }];
+        for row in 0..rows {
+            for column in 0..columns {
+                let other = row / per_group * columns + column;
+                let (output, input) = if self.transposed { (other, row) } else { (row, other) };
+                let Some(sum) = sums[output] else {
+                    // Nothing more is to be learned of this output.
+                    if self.transposed { continue } else { break }
+                };
+                let at = (row * columns + column) * window;
+                let kernel = weights[at..at + window].iter().map(|&w| w.into());
+                if kernel.clone().all(|w| w == 0.0) {
+                    continue;
+                }
+                sums[output] = match x.and_then(|x| x[input]) {
+                    Some(0.0) => Some(sum),
+                    Some(x) if self.whole => Some(sum + x * kernel.sum::<f64>()),
+                    _ => None,
+                };
+            }
+        }
+        sums
+    }
+}
+
+/// The elements of a constant, without a copy where they are kept as they are.
+fn elements(constant: &Constant) -> Cow<'_, Data> {
+    constant.as_dense().map_or_else(|| Cow::Owned(constant.decode().into_parts().1), Cow::Borrowed)
+}
+
 /// Whether every output of a convolution sees the whole kernel.
 pub fn unpadded(conv: &Conv) -> bool {
     match conv.auto_pad {
@@ -395,16 +422,22 @@ fn uniform(elements: &[f64]) -> State {
 
 /// The number that all elements at each index of an axis are.
 fn slabs(constant: &Constant, axis: usize) -> Vec<State> {
-    let shape = constant.shape();
     if !matches!(constant.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
         return Vec::new();
     }
-    let elements = constant.decode().data().to_f64();
-    let inner: usize = shape[axis + 1..].iter().product();
-    let mut out: Vec<Option<State>> = vec![None; shape[axis]];
-    for (i, &x) in elements.iter().enumerate() {
-        let seen = &mut out[i / inner % shape[axis]];
-        *seen = Some(seen.map_or(Some(x), |seen| seen.filter(|&y| y == x)));
+    match &*elements(constant) {
+        Data::F32(elements) => slabs_of(elements, constant.shape(), axis),
+        others => slabs_of(&others.to_f64(), constant.shape(), axis),
     }
-    out.into_iter().map(Option::flatten).collect()
+}
+
+fn slabs_of<T: Copy + Into<f64>>(elements: &[T], shape: &[usize], axis: usize) -> Vec<State> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer = shape[axis] * inner;
+    let slab = |i: usize| {
+        let mut all = elements.chunks_exact(outer.max(1)).flat_map(|chunk| &chunk[i * inner..(i + 1) * inner]);
+        let first: f64 = (*all.next()?).into();
+        all.all(|&x| x.into() == first).then_some(first)
+    };
+    (0..shape[axis]).map(slab).collect()
 }

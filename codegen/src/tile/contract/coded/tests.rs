@@ -8,8 +8,10 @@ use crate::tile::function::Function;
 /// A product `y = relu(x·wᵀ·factor + bias)` of weights of few values, against plain loops.
 fn product(code: Code, [rows, depth, outputs]: [usize; 3], bias: bool) {
     let x = numbers(rows * depth, 1);
-    let values: Vec<f32> = (0..code.values).map(|i| i as f32 - 1.0).collect();
     let digit = |o: usize, k: usize| (o * 5 + k * 3 + o * k / 7) % code.values;
+    // Codes that are integers are bytes with sign.
+    let value = |i: usize| if code.integers { f32::from(i.to_le_bytes()[0].cast_signed()) } else { i as f32 - 1.0 };
+    let values: Vec<f32> = (0..code.values).map(value).collect();
     let factor = |o: usize| if code.scaled { [0.5, 2.0, 1.0][o % 3] } else { 1.0 };
     let biases = numbers(outputs.next_multiple_of(LANES), 3);
     let span = code.span().max(6);
@@ -43,7 +45,7 @@ fn product(code: Code, [rows, depth, outputs]: [usize; 3], bias: bool) {
         }
     };
     let mut known: Option<Vec<f32>> = None;
-    for vectors in crate::jit::testing::all_vectors() {
+    for vectors in crate::jit::testing::all_vectors().into_iter().filter(|&vectors| code.is_for(vectors)) {
         let contract = contract(vectors);
         let digit = |_: usize, o, k| digit(o, k).to_le_bytes()[0];
         let packed = contract.pack_codes(code, &values, digit, |_, o| factor(o)).unwrap();
@@ -70,7 +72,7 @@ fn product(code: Code, [rows, depth, outputs]: [usize; 3], bias: bool) {
 fn products_of_every_code() {
     for values in [2, 3, 4, 5, 6, 16, 17, 32] {
         for scaled in [false, true] {
-            let code = Code { values, scaled };
+            let code = Code { values, integers: false, scaled };
             let span = code.span();
             for rows in [1, 2, 7] {
                 for depth in [1, span - 1, 2 * span + 1] {
@@ -80,6 +82,16 @@ fn products_of_every_code() {
             for outputs in [1, 16, 130] {
                 product(code, [1, span + 2, outputs], !scaled);
             }
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes() {
+    let codebooks = [33, 64, 65, 128, 129, 256].map(|values| Code { values, integers: false, scaled: values == 65 });
+    for code in codebooks.into_iter().chain([Code { values: 256, integers: true, scaled: true }]) {
+        for (rows, depth, outputs) in [(1, 1, 1), (1, 5, 37), (1, 131, 16), (2, 67, 130), (7, 32, 21)] {
+            product(code, [rows, depth, outputs], code.scaled);
         }
     }
 }
