@@ -19,6 +19,10 @@ pub enum Algorithm {
     SpmmUnrolled,
     /// A sparse product of few rows, whose lanes are outputs.
     Spmv,
+    /// A product by lists of the places where blocks of outputs have weights.
+    Listed,
+    /// A product whose outputs pick what they have weights for, which is few of every sixteen inputs: of N:M sparsity.
+    NofM,
     /// A product with codes that stand for weights, or for several of them.
     Codes,
     /// A product of signs: of bits.
@@ -27,11 +31,13 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 6] = [
+    pub const ALL: [Algorithm; 8] = [
         Algorithm::Dense,
         Algorithm::Spmm,
         Algorithm::SpmmUnrolled,
         Algorithm::Spmv,
+        Algorithm::Listed,
+        Algorithm::NofM,
         Algorithm::Codes,
         Algorithm::Signs,
     ];
@@ -48,6 +54,8 @@ impl Algorithm {
             Algorithm::Spmm => "spmm",
             Algorithm::SpmmUnrolled => "spmm_jit",
             Algorithm::Spmv => "spmv",
+            Algorithm::Listed => "listed",
+            Algorithm::NofM => "n:m",
             Algorithm::Codes => "codes",
             Algorithm::Signs => "xnor",
         }

@@ -56,9 +56,10 @@ impl Use {
         self.cycles as f64 * (threads - 1) as f64 / threads as f64
     }
 
-    /// Whether threads that do the kernel together have more of it than that they must meet.
+    /// Whether the kernel is long enough to be shared. Threads meet before and behind it in any case, if those around
+    /// it are.
     fn is_worth_sharing(&self, team: &Team) -> bool {
-        self.range > 1 && self.cycles >= SPLIT_CYCLES && self.saved(team.threads()) > meeting(team)
+        self.range > 1 && self.cycles >= SPLIT_CYCLES && self.cycles as f64 > meeting(team)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::target::Vectors;
 use crate::tile::batch_norm::{Moments, Products, Slopes, Statistics};
-use crate::tile::contract::{Contract, Weights};
+use crate::tile::contract::{Contract, Listed, Picked, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
@@ -205,6 +205,9 @@ impl Work {
             Work::Contract(c) => {
                 let outer = c.images * c.groups;
                 let (points, outputs, depth) = (c.rows * c.columns, c.outputs, c.terms());
+                if let Weights::Listed(Listed { nonzeros, .. }) | Weights::Picked(Picked { nonzeros, .. }) = c.weights {
+                    return format!("{}×{}, {nonzeros} weights", c.images * points, c.groups * outputs);
+                }
                 if outer == 1 {
                     format!("{points}×{outputs}×{depth}")
                 } else {
@@ -273,9 +276,11 @@ impl fmt::Display for Work {
                     Weights::Coded(code) => code.word(),
                     Weights::Signs(_) => "xnor",
                     Weights::Quads { .. } => "i8",
-                    Weights::Packed | Weights::Rows { .. } => "f32",
+                    Weights::Packed | Weights::Rows { .. } | Weights::Listed(_) | Weights::Picked(_) => "f32",
                 };
                 let word = match () {
+                    () if matches!(c.weights, Weights::Listed(_)) => "listed",
+                    () if matches!(c.weights, Weights::Picked(_)) => "picked",
                     () if c.runs.iter().any(|run| run.loops.len() > 1) => "conv",
                     () if !matches!(weights, "f32" | "i8") && c.rows * c.columns == 1 => "gemv",
                     () => "gemm",

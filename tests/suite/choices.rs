@@ -56,6 +56,49 @@ fn check(name: &str, graph: &Graph) -> usize {
     sparse
 }
 
+/// The graph, all filters of each block of 16 keeping the same tenth of their weights.
+fn in_blocks(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    for node in graph.topo_order() {
+        let Some(w) = graph.operand(node, 1).filter(|_| matches!(graph.op(node), Op::Conv(_) | Op::Linear(_))) else {
+            continue;
+        };
+        let Some(constant) = graph.constant(w) else { continue };
+        let tensor = constant.decode();
+        let (shape, weights) = (tensor.shape().to_vec(), tensor.as_f32().expect("weights are numbers"));
+        let row = weights.len() / shape[0];
+        let kept = |i: usize| (i % row * 7 + i / row / 16 * 3).is_multiple_of(10);
+        let weights: Vec<f32> = weights.iter().enumerate().map(|(i, &w)| if kept(i) { w } else { 0.0 }).collect();
+        graph.set_constant_operand(node, 1, Constant::dense(Tensor::f32(shape, weights)));
+    }
+    graph
+}
+
+/// Weights that are zero in blocks are computed by lists, wherever that takes the fewest cycles; elsewhere they are not.
+#[test]
+fn blocks_are_computed_by_lists() {
+    let fuse = pipeline::preset("fuse").expect("the preset is there");
+    let mut graph = architectures::build("resnet-20", &NewOptions::default()).expect("it is one of ours");
+    PassManager::new(&Interp).run_in_place(&fuse, &mut graph).expect("the graph can be simplified");
+    for vectors in [Vectors::Avx512, Vectors::Avx2] {
+        let (choices, Modelled { chosen, dense }) = choose(&in_blocks(&graph), vectors, &Selection::Modelled);
+        let listed = choices.iter().filter(|choice| choice.chosen == Algorithm::Listed).count();
+        assert!(listed >= 15 && chosen < dense / 3.0, "{vectors}: {listed} layers, {chosen} of {dense}");
+        for choice in &choices {
+            assert!(choice.cycles(Algorithm::Listed).is_some(), "{vectors}: {choice}");
+        }
+        // Weights left at random are at most places of every whole block, and many in some window.
+        for percent in [50, 90] {
+            let (choices, _) = choose(&pruned(&graph, percent), vectors, &Selection::Modelled);
+            let convolutions: Vec<_> = choices.iter().filter(|choice| choice.weights > 1000).collect();
+            let has = |choice: &Choice, algorithm| choice.cycles(algorithm).is_some();
+            let any = |choice: &&&Choice| has(choice, Algorithm::Listed) || has(choice, Algorithm::NofM);
+            let patterned = convolutions.iter().filter(any).count();
+            assert!(convolutions.len() > 15 && patterned == 0, "{vectors}, {percent} %: {patterned} layers");
+        }
+    }
+}
+
 #[test]
 fn compressed_models_are_never_slower_than_their_dense_form() {
     let fuse = pipeline::preset("fuse").expect("the preset is there");

@@ -5,7 +5,7 @@ use cranelift_codegen::settings::Configurable;
 
 use super::*;
 use crate::lower::functions;
-use crate::tile::contract::{Code, Contract, Run, Signs, Tiling, Weights};
+use crate::tile::contract::{Code, Contract, Listed, Picked, Run, Signs, Tiling, Weights};
 use crate::tile::depthwise::Depthwise;
 use crate::tile::depthwise_codes::DepthwiseCodes;
 use crate::tile::epilogue::{Epilogue, Other, Strides};
@@ -40,6 +40,46 @@ fn contract() -> Work {
         weights: Weights::Packed,
         epilogue: Epilogue { bias: true, ..Epilogue::default() },
         tiling: Tiling { blocks: 1, rows: 2, columns: 3 },
+    };
+    contract.into()
+}
+
+/// Two columns of points by two blocks of outputs that share a list of places of x.
+fn listed() -> Work {
+    let listed = Listed { nonzeros: 40, words: 100, span: (0, 60), ways: 1, points_first: true };
+    let block = 4 * LANES as i64;
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: 2 * LANES,
+        rows: 1,
+        columns: 2,
+        runs: Vec::new(),
+        x: Strides { column: block, ..Strides::default() },
+        y: Strides { column: block, block: 2 * block, ..Strides::default() },
+        whole_blocks: true,
+        weights: Weights::Listed(listed),
+        epilogue: Epilogue { bias: true, ..Epilogue::default() },
+        tiling: Tiling { blocks: 2, rows: 1, columns: 2 },
+    };
+    contract.into()
+}
+
+/// Two points by a block of outputs that have two weights of four each.
+fn picked() -> Work {
+    let contract = Contract {
+        images: 1,
+        groups: 1,
+        outputs: LANES,
+        rows: 1,
+        columns: 2,
+        runs: vec![Run { start: 0, loops: vec![], taps: vec![0, 4, 8, 12] }],
+        x: Strides { column: 16, ..Strides::default() },
+        y: Strides { column: 4 * LANES as i64, ..Strides::default() },
+        whole_blocks: true,
+        weights: Weights::Picked(Picked { nonzeros: 32, slots: 2 }),
+        epilogue: Epilogue { bias: true, ..Epilogue::default() },
+        tiling: Tiling { blocks: 1, rows: 1, columns: 2 },
     };
     contract.into()
 }
@@ -258,6 +298,8 @@ fn code_is_as_it_was() {
         ("ternary_4", ternary()),
         ("signs_32", signs()),
         ("sign_bits_20", sign_bits()),
+        ("listed_32x2", listed()),
+        ("picked_16x2", picked()),
         ("spmm_2", spmm()),
         ("spmm_jit_2", unrolled()),
         ("spmm_jit_codes_4", unrolled_codes()),

@@ -6,10 +6,12 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
+use super::listed::computed_groups;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::choice::Algorithm;
 use crate::layout::{Blocked, image_strides};
 use crate::plan::Arg;
+use crate::tile::contract::listed::Lists;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
 use crate::tile::copy::Copy;
 use crate::tile::depthwise::Depthwise;
@@ -100,9 +102,10 @@ impl Planner<'_> {
                 Op::Conv(_) if self.sparse.contains_key(&node) || self.layers_compute(node) => None,
                 Op::Conv(conv) if self.sign_convolution_weights(node, conv).is_some() => None,
                 Op::Conv(conv) => {
+                    let is_sparse = self.listed.contains_key(&node) || self.picked.contains_key(&node);
                     self.conv_window(node, conv).map(|window| match self.winograd_grid(conv.group, &window) {
-                        Some(grid) => window.border_of_patches(grid),
-                        None => window.border(),
+                        Some(grid) if !is_sparse => window.border_of_patches(grid),
+                        _ => window.border(),
                     })
                 }
                 Op::ConvTranspose(conv) => match self.transposed_tiles(node, conv) {
@@ -147,13 +150,15 @@ impl Planner<'_> {
         if conv.group > 1 && per_group == [1, 1] {
             return self.depthwise(chain, conv, &window);
         }
+        let positions = self.listed.get(&node).cloned();
+        let picked = self.picked.get(&node).copied();
+        let is_sparse = positions.is_some() || picked.is_some();
         let coded = self.chosen_codes(node, conv.group, &window);
-        if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| coded.is_none()) {
+        let is_plain = coded.is_none() && !is_sparse;
+        if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| is_plain) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }
-        // Groups that do not fill blocks of channels are computed as one, with zeros between them.
-        let aligned = per_group.iter().all(|n| n.is_multiple_of(LANES));
-        let groups = if aligned { conv.group } else { 1 };
+        let groups = computed_groups(conv.group, &window);
         let channels = window.channels[0] / groups;
         let taps = window.taps();
         let (mut epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;
@@ -177,9 +182,10 @@ impl Planner<'_> {
         let [_, _, rows, columns] = window.output();
         let blocks = outputs.div_ceil(LANES);
         let temporaries = epilogue.temporaries();
-        let weights = match &coded {
-            Some(coded) => Weights::Coded(coded.code),
-            None => Weights::Packed,
+        let weights = match (&coded, picked) {
+            (Some(coded), _) => Weights::Coded(coded.code),
+            (None, Some(picked)) => Weights::Picked(picked),
+            (None, None) => Weights::Packed,
         };
         let mut contract = Contract {
             images: window.images,
@@ -195,8 +201,25 @@ impl Planner<'_> {
             epilogue,
             tiling: Tiling::choose_with(&weights, &self.target, [blocks, rows, columns], temporaries),
         };
-        contract.flatten(&self.target);
-        let how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
+        let mut lists = None;
+        if let Some(positions) = &positions {
+            let places: Vec<usize> =
+                (0..contract.depth()).map(|k| order.at(k)).map(|(c, tap)| c * taps + tap).collect();
+            let listed = (&**positions, places.as_slice(), self.nonzeros(w)?);
+            let by_lists = self.conv_by_lists(contract.clone(), listed, &window);
+            self.choices.planned(node, by_lists.is_some());
+            (contract, lists) = by_lists.map_or((contract, None), |(contract, lists)| (contract, Some(lists)));
+        }
+        if lists.is_none() {
+            contract.flatten(&self.target);
+        }
+        let mut how = format!("conv {} {} {}", contract.tiling.blocks, groups, order.word());
+        if picked.is_some() {
+            how = format!("picked {how}");
+        }
+        if lists.is_some() {
+            how = format!("listed {how} {:?} {}", contract.runs, contract.rows * contract.columns);
+        }
         let [group_outputs, group_channels] = [per_group[1], per_group[0]];
         let same_groups = groups == conv.group;
         let w_arg = if let Some(coded) = coded {
@@ -226,7 +249,7 @@ impl Planner<'_> {
             let boxes = (0..if same_groups { 1 } else { conv.group }).flat_map(own).collect();
             self.packed_value(node, w, how, &contract, (steps, boxes))?
         } else {
-            self.packed_conv(w, how, &contract, order, [conv.group, group_outputs, group_channels], taps)?
+            self.packed_conv(w, how, (&contract, lists), order, [conv.group, group_outputs, group_channels], taps)?
         };
         let mut args = vec![x_arg, w_arg, Arg::Buffer(place.buffer, out.start())];
         args.append(&mut operands);
@@ -242,7 +265,7 @@ impl Planner<'_> {
         &mut self,
         w: ValueId,
         how: String,
-        contract: &Contract,
+        (contract, lists): (&Contract, Option<Lists>),
         order: Order,
         [group, group_outputs, group_channels]: [usize; 3],
         taps: usize,
@@ -256,10 +279,11 @@ impl Planner<'_> {
                 // Where the weight of each k stands among those of its output.
                 let places: Vec<usize> = order.map(|(channel, tap)| channel * taps + tap).collect();
                 let row = group_channels * taps;
-                return packing.pack(|group, o, k| numbers[(group * outputs + o) * row + places[k]]);
+                return packing
+                    .pack_numbers(lists.as_ref(), |group, o, k| numbers[(group * outputs + o) * row + places[k]]);
             }
             let order: Vec<(usize, usize)> = order.collect();
-            packing.pack(|_, o, k| {
+            packing.pack_numbers(lists.as_ref(), |_, o, k| {
                 let (channel, tap) = order[k];
                 // Channels of another group than the output's weigh nothing.
                 let own = o / group_outputs * group_channels;

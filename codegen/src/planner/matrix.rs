@@ -5,6 +5,7 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
+use super::listed::rows_of_matrix;
 use super::sparse_matrix::SparseMatrix;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::choice::Algorithm;
@@ -101,7 +102,7 @@ impl Planner<'_> {
         let k = weights[usize::from(right.transposed)];
         let m = input.iter().product::<usize>() / k;
         let Right { transposed, factor } = right;
-        let (mut coded, mut signs) = (None, None);
+        let (mut coded, mut signs, mut positions, mut picked) = (None, None, None, None);
         if !left.transposed && graph.constant(w).is_some() {
             let axis = usize::from(!transposed);
             let mut others = Vec::new();
@@ -113,6 +114,12 @@ impl Planner<'_> {
                 signs = Some(found);
                 others.push(candidate);
             }
+            positions = self.matrix_positions(w, transposed, [n, k]);
+            others.extend(positions.as_ref().map(|positions| self.listed(positions, rows_of_matrix(m, k))));
+            if let Some((found, candidate)) = self.picked_matrix(w, transposed, [m, n, k]) {
+                picked = Some(found);
+                others.push(candidate);
+            }
             let layer = SparseMatrix { shape: [m, n, k], transposed, factor, bias, act };
             let (algorithm, nonzeros) =
                 self.matrix_algorithm(chain, &layer, others).unwrap_or((Algorithm::Dense, k * n));
@@ -121,7 +128,7 @@ impl Planner<'_> {
                     Some(self.sparse_product(chain, &layer, (algorithm, nonzeros)))
                 }
                 Algorithm::Spmv => Some(self.sparse_vectors(chain, &layer, nonzeros)),
-                Algorithm::Dense | Algorithm::Codes | Algorithm::Signs => None,
+                Algorithm::Dense | Algorithm::Listed | Algorithm::NofM | Algorithm::Codes | Algorithm::Signs => None,
             };
             if let Some(planned) = planned {
                 self.choices.planned(node, planned.is_some());
@@ -131,6 +138,8 @@ impl Planner<'_> {
             }
             coded = coded.filter(|_| algorithm == Algorithm::Codes);
             signs = signs.filter(|_| algorithm == Algorithm::Signs);
+            positions = positions.filter(|_| algorithm == Algorithm::Listed);
+            picked = picked.filter(|_| algorithm == Algorithm::NofM);
         }
         let (mut arg, mut rows) = if left.transposed {
             let (arg, strides) = self.strided(node, x)?;
@@ -138,7 +147,7 @@ impl Planner<'_> {
         } else {
             self.matrix_rows(node, x, [m, k])?
         };
-        if signs.is_some() && rows[1] != 4 {
+        if (signs.is_some() || picked.is_some()) && rows[1] != 4 {
             (arg, rows) = (self.plain(node, x)?, plain_strides(&[m, k]));
         }
         let constant = graph.constant(w).is_some();
@@ -176,12 +185,25 @@ impl Planner<'_> {
             })?;
             (contract, w_arg)
         } else if constant {
-            let contract = self.contract(&product, Weights::Packed, epilogue);
-            let how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+            let weights = picked.map_or(Weights::Packed, Weights::Picked);
+            let mut contract = self.contract(&product, weights, epilogue);
+            let mut lists = None;
+            if let Some(positions) = &positions {
+                let by_lists = self.matrix_by_lists(contract.clone(), (positions, self.nonzeros(w)?));
+                self.choices.planned(node, by_lists.is_some());
+                (contract, lists) = by_lists.map_or((contract, None), |(contract, lists)| (contract, Some(lists)));
+            }
+            let mut how = format!("matrix {} {} {}", contract.tiling.blocks, right.transposed, right.factor);
+            if picked.is_some() {
+                how = format!("picked {how}");
+            }
+            if lists.is_some() {
+                how = format!("listed {how} {:?} {m}", contract.runs);
+            }
             let packing = contract.clone();
             let w_arg = self.packed(w, how, move |numbers| {
                 let place = |o, i| if right.transposed { o * k + i } else { i * n + o };
-                packing.pack(|_, o, i| right.factor * numbers[place(o, i)])
+                packing.pack_numbers(lists.as_ref(), |_, o, i| right.factor * numbers[place(o, i)])
             })?;
             (contract, w_arg)
         } else {

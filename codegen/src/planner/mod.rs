@@ -18,11 +18,13 @@ mod fold;
 mod gather;
 mod gradients;
 mod image;
+mod listed;
 mod map;
 mod mask;
 mod matrix;
 mod movement;
 mod norm;
+mod picked;
 mod places;
 mod planar;
 mod quantized;
@@ -51,6 +53,8 @@ use crate::memory::Memory;
 use crate::pack::{self, Layout, Packed, Packing};
 use crate::plan::{Arg, Buffer, Home, Place, Plan, Step, StepKind};
 use crate::target::Target;
+use crate::tile::contract::Picked;
+use crate::tile::contract::listed::Positions;
 use crate::tile::function::Function;
 use crate::work::Work;
 use chain::Chain;
@@ -79,6 +83,10 @@ pub(crate) struct Planner<'g> {
     borders: HashMap<ValueId, [usize; 4]>,
     /// Convolutions that are computed as sparse products, and how.
     sparse: HashMap<NodeId, Algorithm>,
+    /// Convolutions that are computed by lists, and where their blocks of outputs have weights.
+    listed: HashMap<NodeId, Arc<Positions>>,
+    /// Convolutions whose outputs pick what they multiply.
+    picked: HashMap<NodeId, Picked>,
     /// How pixels lie in planes of these extents, where not simply one after the other.
     pitches: HashMap<[usize; 2], Pitch>,
     /// Borders that those readers of a value need that read it in planes.
@@ -164,6 +172,8 @@ pub(crate) fn plan(
         packed_values: HashMap::new(),
         borders: HashMap::new(),
         sparse: HashMap::new(),
+        listed: HashMap::new(),
+        picked: HashMap::new(),
         pitches: HashMap::new(),
         planar_borders: HashMap::new(),
         chains: HashMap::new(),

@@ -10,11 +10,14 @@ use super::Planner;
 use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
+use super::listed::computed_groups;
 use super::planar::{Reading, Source};
 use super::shares::{SHARES, Shares};
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
 use crate::layout::{Pitch, Planar, image_shape};
 use crate::plan::Arg;
+use crate::tile::contract::Picked;
+use crate::tile::contract::listed::Positions;
 use crate::tile::schedule::segment_runs;
 use crate::tile::spmm::{Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
@@ -40,6 +43,10 @@ struct Convolution {
     nonzeros: usize,
     /// Whether most are.
     sparse: bool,
+    /// Where blocks of outputs have weights, if they have few.
+    positions: Option<Arc<Positions>>,
+    /// How many weights its outputs have of every sixteen channels, if they are few, and what it then costs.
+    picked: Option<(Picked, Candidate)>,
 }
 
 /// What a convolution reads, if it is computed over planes.
@@ -79,8 +86,10 @@ impl Planner<'_> {
             let constant = self.graph.constant(weights)?;
             let (group, nonzeros) = (conv.group, self.nonzeros(weights)?);
             let sparse = is_sparse(nonzeros, constant.len());
+            let positions = self.conv_positions(node, conv, &window).map(Arc::new);
+            let picked = self.picked_convolution(node, group, &window);
             let planes = PlanesRead { node, x: self.graph.operand(node, 0)?, window };
-            Some(Convolution { planes, group, weights, nonzeros, sparse })
+            Some(Convolution { planes, group, weights, nonzeros, sparse, positions, picked })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
         // Beside sparse layers others may gain from planes.
@@ -92,6 +101,15 @@ impl Planner<'_> {
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
             if !chosen.is_in_blocks() {
                 self.sparse.insert(convolution.planes.node, chosen);
+            }
+            match (chosen, &convolution.positions, convolution.picked) {
+                (Algorithm::Listed, Some(positions), _) => {
+                    self.listed.insert(convolution.planes.node, positions.clone());
+                }
+                (Algorithm::NofM, _, Some((picked, _))) => {
+                    self.picked.insert(convolution.planes.node, picked);
+                }
+                _ => {}
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
                 self.choose(convolution.planes.node, (weights, convolution.nonzeros), candidates, chosen);
@@ -203,9 +221,9 @@ impl Planner<'_> {
     }
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
-    fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { planes: PlanesRead { node, ref window, .. }, group, weights, nonzeros, sparse } =
-            convolution;
+    fn conv_candidates(&self, convolution: &Convolution, in_planes: bool) -> Vec<Candidate> {
+        let &Convolution { ref planes, group, weights, nonzeros, sparse, ref positions, picked } = convolution;
+        let PlanesRead { node, ref window, .. } = *planes;
         let reading = window.reading();
         let product = self.product(window, &reading, (group, nonzeros));
         let split = if reading.is_whole() {
@@ -214,25 +232,26 @@ impl Planner<'_> {
             let elements = reading.phases.len() * reading.extents[0] * reading.extents[1];
             conversion(window.images * window.channels[0] * elements)
         };
-        let mut candidates = if planes { product.candidates(self.target.vectors) } else { Vec::new() };
+        let mut candidates = if in_planes { product.candidates(self.target.vectors) } else { Vec::new() };
         candidates.iter_mut().for_each(|candidate| candidate.cycles += split);
         let codes = self.coded_convolution(weights, group, window).map(|(_, candidate)| candidate);
         candidates.extend(codes);
         if let Op::Conv(conv) = self.graph.op(node) {
             candidates.extend(self.few_pixels(node, conv, window, nonzeros));
         }
+        candidates.extend(positions.as_ref().map(|positions| self.listed_convolution(positions, window)));
+        candidates.extend(picked.map(|(_, candidate)| candidate));
         candidates.push(self.dense_convolution(group, window));
-        self.admitted(node, sparse || codes.is_some(), candidates)
+        let asked = sparse || codes.is_some() || positions.is_some() || picked.is_some();
+        self.admitted(node, asked, candidates)
     }
 
     /// What a convolution costs as one whose weights are not compressed.
     pub(super) fn dense_convolution(&self, group: usize, window: &Window) -> Candidate {
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
-        let per_group = [channels / group, outputs / group];
-        // Groups that do not fill blocks of channels are computed as one.
-        let depthwise = group > 1 && per_group == [1, 1];
-        let groups = if depthwise || per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
+        let depthwise = group > 1 && channels == group && outputs == group;
+        let groups = if depthwise { group } else { computed_groups(group, window) };
         let dense = images * rows * columns * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);

@@ -12,12 +12,17 @@
 //! over a padded image needs no copy of its windows.
 
 mod coded;
+pub(crate) mod listed;
+pub(crate) mod picked;
 mod signs;
 
 use optc_ir::ExecError;
 
 use self::coded::Book;
 pub(crate) use self::coded::Code;
+pub(crate) use self::listed::Listed;
+use self::listed::Lists;
+pub(crate) use self::picked::Picked;
 pub(crate) use self::signs::Signs;
 use super::epilogue::{Epilogue, Strides, W, X, Y};
 use super::program::{LANES, Mem, Program, Src, V, VECTOR_BYTES, Writer};
@@ -58,6 +63,11 @@ pub(crate) enum Weights {
     Quads { summed: usize },
     /// Signs, as [`Contract::pack_signs`] laid them out for the tiling; so is x. A k is a word of them.
     Signs(Signs),
+    /// Those of some k alone, as [`Contract::pack_lists`] laid them out, which lists name.
+    Listed(Listed),
+    /// Those that outputs pick elements of x for, as [`Contract::pack_picked`] laid them out. Taps of runs lie next to
+    /// each other, at most a window of them.
+    Picked(Picked),
 }
 
 /// Values of k packed at a time. Weights are read output by output and stored k by k; so long a piece of both
@@ -110,12 +120,15 @@ impl Tiling {
         let (vectors, threads) = (target.vectors, target.threads);
         let registers = vectors.registers();
         let mut best = (f64::INFINITY, Tiling { blocks: 1, rows: 1, columns: 1 });
-        for b in 1..=blocks.min(vectors.accumulators()) {
+        // Windows are shared out to points alone.
+        let most_blocks = if matches!(weights, Weights::Picked(_)) { 1 } else { vectors.accumulators() };
+        for b in 1..=blocks.min(most_blocks) {
             for r in 1..=rows.min(4) {
                 for c in 1..=columns.min(vectors.accumulators() / (b * r)) {
                     let spare = match weights {
                         Weights::Coded(code) => code.registers(vectors, b, r * c),
                         Weights::Signs(_) => Signs::registers(vectors, b),
+                        Weights::Picked(_) => Picked::registers(r * c),
                         _ if rows * columns == 1 => 1,
                         // Numbers are spread as they are multiplied by the one vector of weights.
                         Weights::Packed | Weights::Rows { .. } if b == 1 => 1,
@@ -165,7 +178,8 @@ impl Weights {
         match self {
             Weights::Coded(code) => return code.tile_cycles(blocks, points),
             Weights::Signs(_) => return Signs::tile_cycles(blocks, points),
-            Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } => {}
+            Weights::Picked(picked) => return picked.tile_cycles(points),
+            Weights::Packed | Weights::Rows { .. } | Weights::Quads { .. } | Weights::Listed(_) => {}
         }
         let sums = blocks * points;
         let loads = match (blocks, points) {
@@ -191,7 +205,11 @@ impl Contract {
 
     /// Multiplications that count.
     pub(crate) fn macs(&self) -> usize {
-        self.images * self.groups * self.outputs * self.rows * self.columns * self.terms()
+        let points = self.images * self.rows * self.columns;
+        match self.weights {
+            Weights::Listed(Listed { nonzeros, .. }) | Weights::Picked(Picked { nonzeros, .. }) => points * nonzeros,
+            _ => points * self.groups * self.outputs * self.terms(),
+        }
     }
 
     /// Products that are summed for each output.
@@ -218,9 +236,7 @@ impl Contract {
 
     /// Sees the points of all rows as those of one, if they lie so and it takes fewer cycles.
     pub(crate) fn flatten(&mut self, target: &Target) {
-        let follows = |s: &Strides| s.row == s.column * signed(self.columns);
-        let flat = [&self.x, &self.y].into_iter().chain(&self.epilogue.operands).all(follows);
-        if !flat || self.rows == 1 {
+        if !self.is_flat() || self.rows == 1 {
             return;
         }
         let shape = [self.blocks(), 1, self.rows * self.columns];
@@ -229,6 +245,12 @@ impl Contract {
         if tiling.cycles(&self.weights, shape, target.threads) < now {
             (self.rows, self.columns, self.tiling) = (1, shape[2], tiling);
         }
+    }
+
+    /// Whether the points of all rows lie as those of one.
+    pub(crate) fn is_flat(&self) -> bool {
+        let follows = |s: &Strides| s.row == s.column * signed(self.columns);
+        [&self.x, &self.y].into_iter().chain(&self.epilogue.operands).all(follows)
     }
 
     /// Lays weights out for the tiling: tile by tile of blocks, k by k, the outputs of the tile; missing
@@ -265,6 +287,22 @@ impl Contract {
                 }
             }
         })
+    }
+
+    /// Lays weights that are numbers out, however they are to lie; by lists if there are any.
+    ///
+    /// # Errors
+    /// If the machine has no room for them.
+    pub(crate) fn pack_numbers(
+        &self,
+        lists: Option<&Lists>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Result<Memory, ExecError> {
+        match (lists, self.weights) {
+            (Some(lists), _) => self.pack_lists(lists, weight),
+            (None, Weights::Picked(picked)) => self.pack_picked(picked, weight),
+            (None, _) => self.pack(weight),
+        }
     }
 
     /// The same for weights that are codes: `weight` gives the quad of group, output and k.
@@ -342,13 +380,15 @@ impl Contract {
                 let image = self.along(|s| s.image, self.weight_image(), 0);
                 let group = self.along(|s| s.group, self.weight_group(), bias(self.blocks()));
                 let block = self.along(|s| s.block * signed(blocks), self.weight_tile(blocks), bias(blocks));
-                let axes = [
-                    Axis { count: self.images, steps: image },
-                    Axis { count: self.groups, steps: group },
-                    Axis { count, steps: block },
+                let images = Axis { count: self.images, steps: image };
+                let outputs = [Axis { count: self.groups, steps: group }, Axis { count, steps: block }];
+                let points = [
                     Axis { count: row_count, steps: self.along(|s| s.row * signed(rows), 0, 0) },
                     Axis { count: column_count, steps: self.along(|s| s.column * signed(length), 0, 0) },
                 ];
+                let points_first = matches!(self.weights, Weights::Listed(Listed { points_first: true, .. }));
+                let [first, then] = if points_first { [points, outputs] } else { [outputs, points] };
+                let axes = [images].into_iter().chain(first).chain(then);
                 schedule.parts.push(Part::new(axes, start, nest));
             }
         }
@@ -398,6 +438,8 @@ impl Contract {
             Weights::Rows { group, .. } => group,
             Weights::Coded(code) => signed(self.tiles_of_group(|blocks| self.coded_tile(code, blocks)) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.tiles_of_group(|blocks| self.signs_tile(blocks)) * VECTOR_BYTES),
+            Weights::Listed(_) => signed(self.tiles_of_group(|_| 1)) * Listed::TILE,
+            Weights::Picked(picked) => signed(self.tiles_of_group(|_| self.picked_tile(picked)) * VECTOR_BYTES),
         }
     }
 
@@ -413,6 +455,8 @@ impl Contract {
             Weights::Rows { .. } => signed(blocks * VECTOR_BYTES),
             Weights::Coded(code) => signed(self.coded_tile(code, blocks) * VECTOR_BYTES),
             Weights::Signs(_) => signed(self.signs_tile(blocks) * VECTOR_BYTES),
+            Weights::Listed(_) => Listed::TILE,
+            Weights::Picked(picked) => signed(self.picked_tile(picked) * VECTOR_BYTES),
         }
     }
 
@@ -443,7 +487,9 @@ impl Contract {
             }
         }
         let x = |point: usize, tap: i64| X.at(at(self.x, 0, point) + tap);
-        if let Weights::Signs(signs) = self.weights {
+        if let Weights::Listed(listed) = self.weights {
+            listed.products(&mut w, [blocks, points.len()], &sums, &|point| at(self.x, 0, point));
+        } else if let Weights::Signs(signs) = self.weights {
             let there_and_back = |w: &mut Writer, body: &mut dyn FnMut(&mut Writer, &[i64])| {
                 let at_x = self.all_runs(w, &mut |w, taps| body(w, taps));
                 w.advance(X, -at_x);
@@ -455,6 +501,9 @@ impl Contract {
             self.all_runs(&mut w, &mut |w, taps| {
                 if let Some(book) = &book {
                     return book.taps(w, taps, [blocks, points.len()], &sum, &x);
+                }
+                if let Weights::Picked(picked) = self.weights {
+                    return picked.window(w, taps, &sums, &x);
                 }
                 let k = match self.weights {
                     Weights::Rows { k, .. } => k,

@@ -216,7 +216,7 @@ impl Layers {
                 layer.macs += step.macs;
                 layer.bytes += step.bytes;
                 layer.weight_bytes += step.weight_bytes;
-                layer.dense &= !["spmm", "spmv"].iter().any(|sparse| step.kernel.contains(sparse));
+                layer.dense &= !["spmm", "spmv", "listed"].iter().any(|sparse| step.kernel.contains(sparse));
             }
             if !layer.kernels.contains(&step.kernel) {
                 layer.kernels.push(step.kernel);
