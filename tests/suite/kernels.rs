@@ -9,6 +9,7 @@ mod movement;
 mod recurrent;
 mod resize;
 mod sparse;
+mod sparse_codes;
 mod steps;
 mod transposed;
 

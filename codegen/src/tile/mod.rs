@@ -25,6 +25,7 @@ pub(crate) mod program;
 mod reach;
 pub(crate) mod recode;
 pub(crate) mod recurrent;
+pub(crate) mod regroup;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;
