@@ -18,7 +18,7 @@ pub(super) const SINCE: i64 = 10;
 /// Codes with their grid: slots of the codes, the scale, and the zero point.
 pub(super) type Slots = [usize; 3];
 
-/// Scales of an operand along an axis, or one.
+/// The axis that is written where there is one scale.
 const WHOLE: i64 = 1;
 
 impl Source<'_> {
@@ -33,10 +33,12 @@ impl Source<'_> {
     /// The node's result: codes of numbers, on the grid in these slots. Without a zero point codes have the type of
     /// those in slot `like`.
     pub(super) fn quantized(self, x: Arg, [scale, zero]: [usize; 2], like: usize) -> Result<Mapped, Refusal> {
-        let to = self.ty(if self.operand(zero).is_some() { zero } else { like }).map_or(DType::U8, |ty| ty.dtype);
         let args = vec![x, self.arg(scale), self.arg(zero)];
-        // Codes of a zero point have its type; the attribute tells that of others.
-        let to = if self.operand(zero).is_some() { DType::U8 } else { to };
+        // The attribute tells the type of codes without a zero point alone.
+        let to = match self.operand(zero) {
+            Some(_) => DType::U8,
+            None => self.ty(like).ok_or("codes of an unknown type")?.dtype,
+        };
         self.with(QuantizeLinear { axis: WHOLE, block: 0, to }, args)
     }
 
