@@ -25,14 +25,11 @@ use crate::tile::Schedule;
 /// Cycles of a nanosecond, about.
 const CYCLES_OF_NANOSECOND: f64 = 3.5;
 
-/// Work of fewer cycles than this is done by one thread wherever threads are.
+/// Work of fewer cycles than this is done by one thread.
 const SPLIT_CYCLES: usize = 700;
 
 /// Meetings that a run of kernels takes besides those between them: to wake others, and to be done together.
-const WAKES: f64 = 8.0;
-
-/// How much longer it takes to share a kernel than to meet: what one thread has written, others read.
-const TRANSFERS: f64 = 2.0;
+const WAKES: f64 = 4.0;
 
 /// A chunk is at least this long, and a thread's part of a kernel at most so many chunks.
 const CHUNK_CYCLES: usize = 8000;
@@ -56,21 +53,20 @@ impl Use {
         self.cycles as f64 * (threads - 1) as f64 / threads as f64
     }
 
-    /// Whether the kernel is long enough to be shared. Threads meet before and behind it in any case, if those around
-    /// it are.
-    fn is_worth_sharing(&self, team: &Team) -> bool {
-        self.range > 1 && self.cycles >= SPLIT_CYCLES && self.cycles as f64 > meeting(team)
+    /// Whether the kernel is long enough to be shared, if those around it are, so that threads meet in any case.
+    fn is_worth_sharing(&self) -> bool {
+        self.range > 1 && self.cycles >= SPLIT_CYCLES
     }
 }
 
 /// Whether kernels take less time where those that are worth sharing are shared.
 fn is_shorter_together(uses: &[Use], team: &Team) -> bool {
-    let worth = |each: &&Use| each.is_worth_sharing(team);
-    let gain = |each: &Use| each.saved(team.threads()) - TRANSFERS * meeting(team);
+    let worth = |each: &&Use| each.is_worth_sharing();
+    let gain = |each: &Use| each.saved(team.threads()) - meeting(team);
     team.threads() > 1 && uses.iter().filter(worth).map(gain).sum::<f64>() > WAKES * meeting(team)
 }
 
-/// Cycles that it takes the threads of a team to meet.
+/// Cycles that it takes the threads of a team to meet and to read what others have written.
 fn meeting(team: &Team) -> f64 {
     team.meeting().as_nanos() as f64 * CYCLES_OF_NANOSECOND
 }
@@ -156,7 +152,7 @@ impl Calls {
     pub(crate) fn new(uses: Vec<Use>, team: &Team) -> Calls {
         let together = is_shorter_together(&uses, team);
         let call = |each: Use| {
-            let shared = together && each.is_worth_sharing(team);
+            let shared = together && each.is_worth_sharing();
             let Use { kernel, args, range, cycles, barrier } = each;
             let chunks = if shared { share(range, cycles, team.threads()) } else { vec![vec![(0, range)]] };
             Call::new(kernel, args, chunks, barrier)

@@ -3,6 +3,7 @@
 //! A worker without a job spins for a short while before it sleeps, since the next run usually follows at
 //! once. Jobs own what they touch, so nothing here borrows.
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,8 @@ const SPINS_BEFORE_YIELD: usize = 2_000;
 
 /// Meetings of a run that times them, and how often it is repeated: the least is what counts.
 const MEETINGS: u32 = 40;
+/// Lines of the cache that threads read of each other when they meet.
+const LINES: usize = 64;
 const MIN_RUNS: u64 = 2;
 const MAX_RUNS: u64 = 8;
 const TIME: Duration = Duration::from_micros(500);
@@ -78,8 +81,8 @@ impl Team {
         self.workers.len() + 1
     }
 
-    /// What it takes the threads to meet, between two things that they do together; zero for one thread. Processors
-    /// are nearer to each other on some hosts than on others.
+    /// What it takes the threads to meet, and to read a few kilobytes that others have written; zero for one thread.
+    /// Processors are nearer to each other on some hosts than on others.
     pub(crate) fn meeting(&self) -> Duration {
         self.meeting
     }
@@ -88,7 +91,7 @@ impl Team {
         if self.workers.is_empty() {
             return Duration::ZERO;
         }
-        let meetings = Arc::new(Meetings((0..=self.workers.len()).map(|_| Counter::default()).collect()));
+        let meetings = Arc::new(Meetings::new(self.threads()));
         let (begin, mut least) = (Instant::now(), Duration::MAX);
         for run in 1.. {
             let start = Instant::now();
@@ -127,15 +130,30 @@ impl Team {
 #[repr(align(64))]
 pub(crate) struct Counter(pub(crate) AtomicU64);
 
-/// Threads that do nothing but meet: how often each has arrived.
-struct Meetings(Vec<Counter>);
+/// Threads that meet and read what others have written, as they do between kernels.
+struct Meetings {
+    /// How often each has arrived.
+    arrived: Vec<Counter>,
+    /// What each writes before it arrives.
+    written: Vec<Vec<Counter>>,
+}
+
+impl Meetings {
+    fn new(threads: usize) -> Meetings {
+        let counters = |count: usize| (0..count).map(|_| Counter::default()).collect();
+        Meetings { arrived: counters(threads), written: (0..threads).map(|_| counters(LINES)).collect() }
+    }
+}
 
 impl Job for Meetings {
     fn work(&self, thread: usize, run: u64) {
         let before = (run - 1) * u64::from(MEETINGS);
         for count in before + 1..=before + u64::from(MEETINGS) {
-            self.0[thread].0.fetch_max(count, Ordering::AcqRel);
-            wait_until(|| self.0.iter().all(|arrived| arrived.0.load(Ordering::Acquire) >= count));
+            self.written[thread].iter().for_each(|line| line.0.store(count, Ordering::Relaxed));
+            self.arrived[thread].0.fetch_max(count, Ordering::AcqRel);
+            wait_until(|| self.arrived.iter().all(|arrived| arrived.0.load(Ordering::Acquire) >= count));
+            let other = &self.written[(thread + 1) % self.written.len()];
+            black_box(other.iter().map(|line| line.0.load(Ordering::Relaxed)).max());
         }
     }
 }
