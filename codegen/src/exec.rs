@@ -19,14 +19,20 @@ use optc_ir::ExecError;
 use crate::jit::{Kernel, ModuleBuilder};
 use crate::memory::Memory;
 use crate::target::Target;
-use crate::team::{Job, Team, wait_until};
+use crate::team::{Counter, Job, Team, wait_until};
 use crate::tile::Schedule;
 
-/// Work of fewer cycles than this is done by one thread: to meet takes longer.
+/// Cycles of a nanosecond, about.
+const CYCLES_OF_NANOSECOND: f64 = 3.5;
+
+/// Work of fewer cycles than this is done by one thread wherever threads are.
 const SPLIT_CYCLES: usize = 700;
 
-/// Kernels of fewer cycles than this together are done by one thread: to wake others takes longer.
-const WAKE_CYCLES: usize = 10_000;
+/// Meetings that a run of kernels takes besides those between them: to wake others, and to be done together.
+const WAKES: f64 = 8.0;
+
+/// How much longer it takes to share a kernel than to meet: what one thread has written, others read.
+const TRANSFERS: f64 = 2.0;
 
 /// A chunk is at least this long, and a thread's part of a kernel at most so many chunks.
 const CHUNK_CYCLES: usize = 8000;
@@ -42,6 +48,30 @@ pub(crate) struct Use {
     pub(crate) range: usize,
     pub(crate) cycles: usize,
     pub(crate) barrier: bool,
+}
+
+impl Use {
+    /// Cycles that threads take less than one.
+    fn saved(&self, threads: usize) -> f64 {
+        self.cycles as f64 * (threads - 1) as f64 / threads as f64
+    }
+
+    /// Whether threads that do the kernel together have more of it than that they must meet.
+    fn is_worth_sharing(&self, team: &Team) -> bool {
+        self.range > 1 && self.cycles >= SPLIT_CYCLES && self.saved(team.threads()) > meeting(team)
+    }
+}
+
+/// Whether kernels take less time where those that are worth sharing are shared.
+fn is_shorter_together(uses: &[Use], team: &Team) -> bool {
+    let worth = |each: &&Use| each.is_worth_sharing(team);
+    let gain = |each: &Use| each.saved(team.threads()) - TRANSFERS * meeting(team);
+    team.threads() > 1 && uses.iter().filter(worth).map(gain).sum::<f64>() > WAKES * meeting(team)
+}
+
+/// Cycles that it takes the threads of a team to meet.
+fn meeting(team: &Team) -> f64 {
+    team.meeting().as_nanos() as f64 * CYCLES_OF_NANOSECOND
 }
 
 /// Kernels one after the other.
@@ -65,11 +95,6 @@ struct Call {
     /// Nanoseconds from the beginning of a timed run to the end of this call.
     end: AtomicU64,
 }
-
-/// A counter in a cache line of its own.
-#[derive(Default)]
-#[repr(align(64))]
-struct Counter(AtomicU64);
 
 impl Call {
     /// A call whose chunks are given thread by thread; the first thread's alone where no other may do them.
@@ -126,13 +151,13 @@ impl Call {
 }
 
 impl Calls {
-    /// The calls of kernels by so many threads.
-    pub(crate) fn new(uses: Vec<Use>, threads: usize) -> Calls {
-        let wakes =
-            threads > 1 && uses.iter().fold(0, |sum: usize, each| sum.saturating_add(each.cycles)) >= WAKE_CYCLES;
-        let call = |Use { kernel, args, range, cycles, barrier }| {
-            let shared = wakes && range > 1 && cycles >= SPLIT_CYCLES;
-            let chunks = if shared { share(range, cycles, threads) } else { vec![vec![(0, range)]] };
+    /// The calls of kernels by a team.
+    pub(crate) fn new(uses: Vec<Use>, team: &Team) -> Calls {
+        let together = is_shorter_together(&uses, team);
+        let call = |each: Use| {
+            let shared = together && each.is_worth_sharing(team);
+            let Use { kernel, args, range, cycles, barrier } = each;
+            let chunks = if shared { share(range, cycles, team.threads()) } else { vec![vec![(0, range)]] };
             Call::new(kernel, args, chunks, barrier)
         };
         let mut calls: Vec<Call> = uses.into_iter().map(call).collect();
@@ -237,7 +262,7 @@ pub(crate) fn time(
     let mut memory = Memory::written(numbers, |to| to.resize(to.len() + numbers, 0.5))?;
     let args = vec![memory.address(); schedule.pointers];
     let whole = Use { kernel, args, range: schedule.range(), cycles: usize::MAX, barrier: true };
-    let calls = Arc::new(Calls::new(vec![whole], target.threads));
+    let calls = Arc::new(Calls::new(vec![whole], &team));
     let (begin, mut least) = (Instant::now(), Duration::MAX);
     while least == Duration::MAX || begin.elapsed() < so_long {
         let start = Instant::now();

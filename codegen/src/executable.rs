@@ -51,10 +51,10 @@ enum Stage {
 }
 impl Stage {
     /// Makes a stage of kernels, if there are any; step `end` is the first behind them.
-    fn of_kernels(uses: &mut Vec<Use>, end: usize, threads: usize, stages: &mut Vec<Stage>) {
+    fn of_kernels(uses: &mut Vec<Use>, end: usize, team: &Team, stages: &mut Vec<Stage>) {
         if !uses.is_empty() {
             let first = end - uses.len();
-            stages.push(Stage::Kernels(first, Arc::new(Calls::new(std::mem::take(uses), threads))));
+            stages.push(Stage::Kernels(first, Arc::new(Calls::new(std::mem::take(uses), team))));
         }
     }
 }
@@ -98,7 +98,7 @@ impl JitExecutable {
         let planned = planner::plan(&graph, &self.target, &self.selection, &self.residents)?;
         // Constants that nobody else has go as they are packed.
         drop(graph);
-        let compiled = Compiled::new(planned, &self.target, &mut self.packed)?;
+        let compiled = Compiled::new(planned, (&self.target, &self.team), &mut self.packed)?;
         if self.compiled.len() == MAX_PLANS {
             self.compiled.remove(0);
         }
@@ -223,7 +223,7 @@ impl Executable for JitExecutable {
 }
 
 impl Compiled {
-    fn new(planned: Planned, target: &Target, shared: &mut Packed) -> Result<Compiled, ExecError> {
+    fn new(planned: Planned, (target, team): (&Target, &Team), shared: &mut Packed) -> Result<Compiled, ExecError> {
         // Descriptions of code are larger than code: each is made when its turn comes.
         let works = planned.works().to_vec();
         let schedules = works.iter().map(|work| work.schedule(target.vectors));
@@ -256,12 +256,12 @@ impl Compiled {
                     uses.push(Use { kernel, args, range: ranges[*work], cycles, barrier: !overlaps_next });
                 }
                 StepKind::Interp { .. } | StepKind::Gather(_) | StepKind::Convert(_) => {
-                    Stage::of_kernels(&mut uses, i, target.threads, &mut stages);
+                    Stage::of_kernels(&mut uses, i, team, &mut stages);
                     stages.push(Stage::Host(i));
                 }
             }
         }
-        Stage::of_kernels(&mut uses, plan.steps.len(), target.threads, &mut stages);
+        Stage::of_kernels(&mut uses, plan.steps.len(), team, &mut stages);
         Ok(Compiled { plan, stages, values, picks: Vec::new() })
     }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use optc_ir::ExecError;
 
@@ -14,6 +15,12 @@ const SPINS: usize = 10_000;
 
 /// Turns of a thread that waits for others before it lets some other thread have its processor.
 const SPINS_BEFORE_YIELD: usize = 2_000;
+
+/// Meetings of a run that times them, and how often it is repeated: the least is what counts.
+const MEETINGS: u32 = 40;
+const MIN_RUNS: u64 = 2;
+const MAX_RUNS: u64 = 8;
+const TIME: Duration = Duration::from_micros(500);
 
 /// What a team does: every thread calls `work` with its number, the caller with 0, and the number of the run.
 ///
@@ -40,6 +47,8 @@ struct Worker {
 pub(crate) struct Team {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    /// What it takes the threads to meet.
+    meeting: Duration,
 }
 
 impl Team {
@@ -50,7 +59,7 @@ impl Team {
     pub(crate) fn new(threads: usize) -> Result<Team, ExecError> {
         let shared =
             Arc::new(Shared { epoch: AtomicU64::new(0), slot: Mutex::new(None), quit: AtomicBool::new(false) });
-        let mut team = Team { shared, workers: Vec::new() };
+        let mut team = Team { shared, workers: Vec::new(), meeting: Duration::ZERO };
         for number in 1..threads {
             let (shared, asleep) = (team.shared.clone(), Arc::new(AtomicBool::new(false)));
             let sleeps = asleep.clone();
@@ -60,7 +69,36 @@ impl Team {
                 .map_err(|e| ExecError::Backend(format!("{threads} threads can't be started: {e}")))?;
             team.workers.push(Worker { handle: Some(handle), asleep });
         }
+        team.meeting = team.time_meetings();
         Ok(team)
+    }
+
+    /// Threads, the caller among them.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// What it takes the threads to meet, between two things that they do together; zero for one thread. Processors
+    /// are nearer to each other on some hosts than on others.
+    pub(crate) fn meeting(&self) -> Duration {
+        self.meeting
+    }
+
+    fn time_meetings(&self) -> Duration {
+        if self.workers.is_empty() {
+            return Duration::ZERO;
+        }
+        let meetings = Arc::new(Meetings((0..=self.workers.len()).map(|_| Counter::default()).collect()));
+        let (begin, mut least) = (Instant::now(), Duration::MAX);
+        for run in 1.. {
+            let start = Instant::now();
+            self.run(&meetings, run);
+            least = least.min(start.elapsed());
+            if run >= MIN_RUNS && (run == MAX_RUNS || begin.elapsed() > TIME) {
+                break;
+            }
+        }
+        least / MEETINGS
     }
 
     /// Does a run of a job on all threads.
@@ -80,6 +118,24 @@ impl Team {
         job.work(0, run);
         if !self.workers.is_empty() {
             *shared.slot.lock().expect("no thread panics with the lock") = None;
+        }
+    }
+}
+
+/// A counter in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct Counter(pub(crate) AtomicU64);
+
+/// Threads that do nothing but meet: how often each has arrived.
+struct Meetings(Vec<Counter>);
+
+impl Job for Meetings {
+    fn work(&self, thread: usize, run: u64) {
+        let before = (run - 1) * u64::from(MEETINGS);
+        for count in before + 1..=before + u64::from(MEETINGS) {
+            self.0[thread].0.fetch_max(count, Ordering::AcqRel);
+            wait_until(|| self.0.iter().all(|arrived| arrived.0.load(Ordering::Acquire) >= count));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::tile::pool::{Kind as PoolKind, Pool};
 use crate::tile::pool_grad::PoolGrad;
 use crate::tile::recode::{Format, Recode};
 use crate::tile::recurrent::Recurrent;
+use crate::tile::regroup::Regroup;
 use crate::tile::resample::Resample;
 use crate::tile::rows::Rows;
 use crate::tile::sign_bits::SignBits;
@@ -67,6 +68,8 @@ works! {
     Recode,
     /// Images of few channels made codes.
     Pixels,
+    /// Quads of codes moved between blocks and planes.
+    Regroup,
     /// The least and the largest of numbers, for a grid that follows from them.
     Extremes,
     /// The grid that follows.
@@ -149,6 +152,7 @@ impl Work {
             Work::DepthwiseCodes(d) => d.images * d.blocks * LANES * d.rows * d.columns,
             Work::Recode(r) => r.images * r.blocks * LANES * r.rows * r.columns * (r.steps.len() + 1),
             Work::Pixels(p) => p.images * p.channels * p.rows * p.columns * 4,
+            Work::Regroup(r) => r.elements(),
             Work::Extremes(e) => e.elements,
             Work::DynamicGrid(_) => LANES,
             Work::DynamicCodes(c) => c.elements() * 2,
@@ -218,6 +222,7 @@ impl Work {
             }
             Work::Recode(r) => format!("{}×{}×{}", r.images * r.blocks * LANES, r.rows, r.columns),
             Work::Pixels(p) => format!("{}×{}×{}", p.images * p.channels, p.rows, p.columns),
+            Work::Regroup(r) => format!("{}×{}×{}", r.images * r.quads, r.rows, r.columns),
             Work::Spmm(s) => sparse(&s.planes, s.nonzeros),
             Work::Unrolled(u) => sparse(&u.planes, u.pattern.nonzeros()),
             Work::Spmv(s) => format!("{}×{}×{}, {} weights", s.row_count(), s.outputs, s.depth, s.nonzeros),
@@ -249,6 +254,11 @@ impl Work {
             | Work::Filters(_) => self.elements().to_string(),
         }
     }
+}
+
+/// What planes hold.
+fn element(planes: &Planes) -> &'static str {
+    if planes.codes.is_some() { "i8" } else { "f32" }
 }
 
 /// Points, rows, and weights that are not zero.
@@ -290,8 +300,11 @@ impl fmt::Display for Work {
             Work::DynamicGrid(_) => f.write_str("f32_dynamic_grid"),
             Work::DynamicCodes(_) => f.write_str("i8_dynamic_quantize"),
             Work::Begins(_) => f.write_str("i32_begins"),
-            Work::Spmm(s) => write!(f, "f32_spmm_{}", s.chunk * LANES),
-            Work::Unrolled(u) => write!(f, "f32_spmm_jit_{}x{LANES}", u.group.min(u.planes.rows)),
+            Work::Regroup(r) => f.write_str(if r.to_planes { "i8_to_planes" } else { "i8_to_blocks" }),
+            Work::Spmm(s) => write!(f, "{}_spmm_{}", element(&s.planes), s.chunk * LANES),
+            Work::Unrolled(u) => {
+                write!(f, "{}_spmm_jit_{}x{LANES}", element(&u.planes), u.group.min(u.planes.rows))
+            }
             Work::Spmv(s) => write!(f, "{}_spmv_{LANES}x{WINDOW}", s.form.word()),
             Work::Pool(p) => f.write_str(match (p.kind, p.codes) {
                 (PoolKind::Max, None) => "f32_max_pool",

@@ -11,6 +11,7 @@ mod picked;
 mod recurrent;
 mod resize;
 mod sparse;
+mod sparse_codes;
 mod steps;
 mod transposed;
 

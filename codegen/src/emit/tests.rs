@@ -14,7 +14,7 @@ use crate::tile::map::{Map, MapOther};
 use crate::tile::rows::{RowAxis, RowFunction, Rows};
 use crate::tile::schedule::Axis;
 use crate::tile::sign_bits::SignBits;
-use crate::tile::spmm::{Matrix, Planes, Spmm};
+use crate::tile::spmm::{Codes, Matrix, Operand, Planes, Spmm};
 use crate::tile::spmm_unrolled::{Pattern, Unrolled};
 use crate::tile::spmv::{self, Spmv};
 use crate::tile::{LANES, VECTOR_BYTES};
@@ -215,6 +215,18 @@ fn unrolled() -> Work {
         .into()
 }
 
+/// Four rows with three quads of weights over planes of a vector that ends within, made codes again.
+fn unrolled_codes() -> Work {
+    let mut planes = Planes::new([1, 4, 1, 13]);
+    (planes.vectors, planes.masked, planes.y.channel) = (1, true, 64);
+    (planes.codes, planes.operands) = (Some(Codes { zero: 3, large: false }), vec![Operand::Channel]);
+    planes.steps = vec![(Elementwise::Mul, Other::Vector(0))];
+    let quads = [[1, 0, 0, -2], [0; 4], [0, 3, 0, 0], [0; 4], [0; 4], [0; 4], [0; 4], [5, 6, 7, 8]];
+    let matrix = Matrix::of_quads(4, |row| (0, quads[row * 2..][..2].iter().copied()));
+    let pattern = Arc::new(Pattern::new(&matrix, vec![-4, 64]));
+    Unrolled { planes, pattern, group: 4, chunks: 1, panel: None, cold: false }.into()
+}
+
 /// Three outputs of seven weights by a row of 40.
 fn spmv() -> Work {
     let weights: Vec<f32> = (0..120).map(|i| if i % 17 == 0 { i as f32 } else { 0.0 }).collect();
@@ -290,6 +302,7 @@ fn code_is_as_it_was() {
         ("picked_16x2", picked()),
         ("spmm_2", spmm()),
         ("spmm_jit_2", unrolled()),
+        ("spmm_jit_codes_4", unrolled_codes()),
         ("spmv_3", spmv()),
     ];
     for (case, work) in cases {

@@ -55,6 +55,14 @@ impl Planar {
         Planar { lead: lead.next_multiple_of(LANES / image.together()), ..image }
     }
 
+    /// These without a border, with an odd number of vectors from one plane to the next, so that the same positions of
+    /// many planes do not share few sets of a cache. What lies between planes has no meaning.
+    pub(crate) fn apart(shape: [usize; 4], pitch: Pitch) -> Planar {
+        let image = Planar::new(shape, pitch, [0; 4]);
+        let odd = !image.vectors().is_multiple_of(2);
+        Planar { lead: if odd { 0 } else { LANES / image.together() }, ..image }
+    }
+
     /// Images at a position.
     pub(crate) fn together(&self) -> usize {
         if self.pitch.together { LANES } else { 1 }

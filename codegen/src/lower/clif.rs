@@ -3,6 +3,7 @@
 
 mod bits;
 mod codes;
+mod quads;
 mod scatter;
 mod tables;
 
@@ -302,6 +303,7 @@ impl Lowering<'_, '_> {
                 let sum = self.b.ins().iadd(a, s);
                 self.b.ins().bitcast(PART, lane_order(), sum)
             }
+            Bin::PackWords | Bin::PackBytes => self.pack_integers(op, a, s),
             Bin::Xor => self.b.ins().bxor(a, s),
             Bin::Max => {
                 let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, s);
@@ -331,6 +333,8 @@ impl Lowering<'_, '_> {
                 let a = self.integers(a);
                 self.b.ins().fcvt_from_sint(PART, a)
             }
+            Un::Byte(n) => self.byte(a, n),
+            Un::TransposeBytes => self.transpose_bytes(a),
             Un::Exp2 => {
                 let n = self.b.ins().fcvt_to_sint_sat(types::I32X4, a);
                 let bias = self.b.ins().iconst(types::I32, 127);

@@ -9,6 +9,7 @@ mod codes;
 mod disassembly;
 mod lanes;
 mod lookup_bytes;
+mod quads;
 mod scatter;
 mod tables;
 #[cfg(test)]
@@ -401,6 +402,8 @@ impl Assembler {
             Un::FromInt => {
                 self.two(&Codes(Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtdq2ps_ymm_ymmm256), d, a);
             }
+            Un::Byte(n) => self.byte(d, a, n),
+            Un::TransposeBytes => self.transpose_bytes(d, a),
             Un::Exp2 => {
                 self.two(&Codes(Code::EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtps2dq_ymm_ymmm256), d, a);
                 // 127 as an integer, the bias of exponents.
@@ -505,6 +508,8 @@ fn bin(op: Bin) -> Codes {
         Bin::Mul => Codes(Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vmulps_ymm_ymm_ymmm256),
         Bin::Div => Codes(Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
         Bin::AddInt => Codes(Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
+        Bin::PackWords => Codes(Code::EVEX_Vpackssdw_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpackssdw_ymm_ymm_ymmm256),
+        Bin::PackBytes => Codes(Code::EVEX_Vpackuswb_zmm_k1z_zmm_zmmm512, Code::VEX_Vpackuswb_ymm_ymm_ymmm256),
         Bin::Xor => Codes(Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpxor_ymm_ymm_ymmm256),
         Bin::Max => Codes(Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
         Bin::Min => Codes(Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),

@@ -7,7 +7,7 @@
 use crate::choice::{Algorithm, Candidate};
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::contract::MAX_BYTES;
+use crate::tile::bytes::HALF;
 use crate::tile::spmv::{Form, MAX_ROWS, Spmv, WINDOW};
 
 /// Cycles of one vector product in blocks: tiles begin and end.
@@ -160,8 +160,6 @@ pub(super) fn cheapest<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) 
 
 /// Tiles of rows that read all weights of a sparse product one after the other, at most.
 const MAX_TILES: usize = 4;
-/// Values of a codebook whose bytes two registers hold.
-const HALF: usize = MAX_BYTES / 2;
 
 /// A sparse product with few rows, whose lanes are outputs.
 #[derive(Clone, Copy, Debug)]

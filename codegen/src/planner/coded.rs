@@ -1,8 +1,8 @@
 //! Constants of few values, which kernels read as codes.
 //!
 //! What is clustered or quantized is read from its codes, and never decoded; what is not is looked through, as far as
-//! it takes to see that there are too many values. Values may be those of the whole layer, or those of each output up to a factor
-//! of its own.
+//! it takes to see that there are more values than pay. Values may be those of the whole layer, or those of each
+//! output up to a factor of its own.
 
 use optc_ir::{Constant, Encoding, ExecError, NodeId, Packed, QuantParams, ValueId};
 
@@ -15,12 +15,13 @@ use crate::pack::{Layout, Packing};
 use crate::plan::Arg;
 use crate::target::Vectors;
 use crate::tile::LANES;
-use crate::tile::contract::{Code, MAX_BYTES};
+use crate::tile::bytes::MAX_BYTES;
+use crate::tile::contract::Code;
 
 /// Weights of a layer that lie in the nearest cache whatever they are, and gain little.
 const SMALL: usize = 4096;
 
-/// Values of a grid that fewer bits than a byte's don't number.
+/// Values that codes of fewer bits than a byte's tell apart.
 const MANY: usize = 2 * LANES;
 
 /// The values of a constant.
@@ -113,10 +114,13 @@ impl Planner<'_> {
     /// rows costs. `axis` is that of outputs.
     pub(super) fn coded_matrix(&self, w: ValueId, axis: usize, [m, n, k]: [usize; 3]) -> Option<(Coded, Candidate)> {
         let vectors = n.div_ceil(LANES);
-        let coded = Coded::new((k * n >= SMALL).then(|| self.few_values(w, axis)).flatten()?, self.target.vectors)?;
-        let code = coded.code;
-        let cycles = (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
-        Some((coded, Candidate { algorithm: Algorithm::Codes, cycles }))
+        let cycles =
+            |code: Code| (code.cycles(m, vectors, k) * choose::DENSE).max(choose::reading(code.bytes(k) * vectors));
+        let most = values_that_pay(cycles, choose::dense_matrix([m, n, k]));
+        let few = (k * n >= SMALL).then(|| self.few_values(w, axis, most)).flatten()?;
+        let coded = Coded::new(few, self.target.vectors)?;
+        let candidate = Candidate { algorithm: Algorithm::Codes, cycles: cycles(coded.code) };
+        Some((coded, candidate))
     }
 
     /// The constant weights of a convolution as codes, if they have few values, and what it costs so. Groups must fill
@@ -128,14 +132,17 @@ impl Planner<'_> {
         }
         let [images, _, rows, columns] = window.output();
         let (points, vectors) = (images * rows * columns, outputs.div_ceil(LANES));
+        let cycles = |code: Code| {
+            // Codes end with the channels of a block.
+            let depth = channels.div_ceil(LANES) * window.taps() * code.padded(LANES.min(channels));
+            let cycles = groups as f64 * code.cycles(points, vectors, depth) * choose::DENSE;
+            cycles.max(choose::reading(code.bytes(depth) * vectors * groups))
+        };
+        let most = values_that_pay(cycles, self.dense_convolution(groups, window).cycles);
         let many = channels * window.taps() * outputs * groups >= SMALL;
-        let coded = Coded::new(many.then(|| self.few_values(w, 0)).flatten()?, self.target.vectors)?;
-        let code = coded.code;
-        // Codes end with the channels of a block.
-        let depth = channels.div_ceil(LANES) * window.taps() * code.padded(LANES.min(channels));
-        let cycles = groups as f64 * code.cycles(points, vectors, depth) * choose::DENSE;
-        let cycles = cycles.max(choose::reading(code.bytes(depth) * vectors * groups));
-        Some((coded, Candidate { algorithm: Algorithm::Codes, cycles }))
+        let coded = Coded::new(many.then(|| self.few_values(w, 0, most)).flatten()?, self.target.vectors)?;
+        let candidate = Candidate { algorithm: Algorithm::Codes, cycles: cycles(coded.code) };
+        Some((coded, candidate))
     }
 
     /// The weights of a convolution as codes, if they have been chosen to be, or are chosen now because nothing was
@@ -156,9 +163,10 @@ impl Planner<'_> {
         Some(coded)
     }
 
-    /// The values of a constant `f32` operand whose outputs are along an axis, if they are few.
-    pub(super) fn few_values(&self, value: ValueId, axis: usize) -> Option<FewValues> {
-        FewValues::of(self.graph.constant(value)?, axis)
+    /// The values of a constant `f32` operand whose outputs are along an axis, if they are few; at most so many of
+    /// what must be looked through.
+    pub(super) fn few_values(&self, value: ValueId, axis: usize, most: usize) -> Option<FewValues> {
+        FewValues::of(self.graph.constant(value)?, axis, most)
     }
 
     /// A constant of few values as `layout` will lay it out; `how` tells layouts of one constant apart.
@@ -177,6 +185,13 @@ impl Planner<'_> {
     }
 }
 
+/// How many values weights can have that are not encoded for codes to pay, by what a product by them costs: bytes, in
+/// the best case, must take less than all weights do.
+fn values_that_pay(cycles: impl Fn(Code) -> f64, dense: f64) -> usize {
+    let bytes = Code { values: MAX_BYTES, integers: true, scaled: true };
+    if cycles(bytes) < dense { MAX_BYTES } else { MANY }
+}
+
 impl FewValues {
     /// Whether the values are plus and minus one number, up to factors.
     pub(super) fn are_signs(&self) -> bool {
@@ -190,7 +205,7 @@ impl FewValues {
     }
 
     /// The values of a constant, if they are few.
-    fn of(constant: &Constant, axis: usize) -> Option<FewValues> {
+    fn of(constant: &Constant, axis: usize, most: usize) -> Option<FewValues> {
         let shape = constant.shape();
         match constant.encoding() {
             Encoding::Clustered { codebook, codes } => {
@@ -209,8 +224,8 @@ impl FewValues {
                 Some(FewValues { values: values.to_vec(), factors: None, integers: false, numbering })
             }
             Encoding::Quantized { params, codes } => FewValues::of_grid(params, codes, shape[axis], axis),
-            Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, shape, axis),
-            Encoding::Sparse { .. } => FewValues::of_elements(constant.decode().as_f32()?, shape, axis),
+            Encoding::Dense(data) => FewValues::of_elements(data.as_f32()?, shape, axis, most),
+            Encoding::Sparse { .. } => FewValues::of_elements(constant.decode().as_f32()?, shape, axis, most),
         }
     }
 
@@ -248,8 +263,8 @@ impl FewValues {
         Some(FewValues { values, factors, integers: false, numbering: Numbering::Codes(of_code) })
     }
 
-    /// The values of elements: one magnitude for each output, or few in all.
-    fn of_elements(elements: &[f32], shape: &[usize], axis: usize) -> Option<FewValues> {
+    /// The values of elements: one magnitude for each output, or at most so many in all.
+    fn of_elements(elements: &[f32], shape: &[usize], axis: usize, most: usize) -> Option<FewValues> {
         if let Some(few) = FewValues::of_magnitudes(elements.iter().copied(), shape, axis) {
             return Some(few);
         }
@@ -257,7 +272,7 @@ impl FewValues {
         let mut numbers = Numbers::default();
         for &x in elements {
             if numbers.of(x).is_none() {
-                if values.len() == MAX_BYTES {
+                if values.len() == most {
                     return None;
                 }
                 numbers.add(x, values.len());

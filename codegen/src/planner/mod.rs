@@ -105,6 +105,8 @@ pub(crate) struct Planner<'g> {
     on_grid: HashMap<NodeId, (ValueId, Function)>,
     /// Where values lie that are kept as codes.
     codes: HashMap<ValueId, quantized::CodePlace>,
+    /// Where they lie in planes of quads of channels.
+    code_planes: HashMap<ValueId, quantized::PlanesPlace>,
     /// Borders that the readers of codes need.
     code_borders: HashMap<ValueId, [usize; 4]>,
     /// Products of codes whose grid is known only when the numbers are.
@@ -113,8 +115,8 @@ pub(crate) struct Planner<'g> {
     choices: Choices,
     /// How many weights of layers are not zero, by their constant.
     nonzeros: HashMap<NodeId, usize>,
-    /// Whether code of all sparse products is more than stays in a processor's caches from run to run.
-    cold_code: bool,
+    /// Weights that are not zero, or quads of them, of all layers whose weights are sparse.
+    sparse_weights: usize,
     /// The first node of the chain that is being planned.
     layer: Option<NodeId>,
 }
@@ -181,11 +183,12 @@ pub(crate) fn plan(
         layers,
         on_grid,
         codes: HashMap::new(),
+        code_planes: HashMap::new(),
         code_borders: HashMap::new(),
         dynamic: quantized::Dynamic::default(),
         choices: Choices::default(),
         nonzeros: HashMap::new(),
-        cold_code: false,
+        sparse_weights: 0,
         layer: None,
     };
     let results = graph.results();

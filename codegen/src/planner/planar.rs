@@ -4,7 +4,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::conv::Window;
-use crate::layout::{Layout, Pitch, Planar, image_shape, image_strides};
+use crate::layout::{Blocked, Layout, Pitch, Planar, image_shape, image_strides};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::epilogue::Strides;
@@ -101,14 +101,16 @@ impl Planner<'_> {
         let readers = self.planar_borders.get(&value).copied().unwrap_or_default();
         border.iter_mut().zip(readers).for_each(|(has, needs)| *has = needs.max(*has));
         let image = Planar::new(shape, self.pitch([shape[2], shape[3]]), border);
-        let buffer = self.cleared(node, &image, between_pixels);
+        let buffer = self.cleared(node, &image, between_pixels, 0.0);
         (Place { buffer, layout: Layout::Planar(image) }, image)
     }
 
-    fn cleared(&mut self, node: NodeId, image: &Planar, between_pixels: bool) -> usize {
+    /// A buffer for planes, with a number wherever no pixel is or, if what writes them fills up what lies between
+    /// pixels, wherever that does not.
+    pub(super) fn cleared(&mut self, node: NodeId, image: &Planar, between_pixels: bool, around: f32) -> usize {
         let buffer = self.buffer(image.bytes());
         if let Some(fill) = image.clear(between_pixels) {
-            self.kernel(node, fill, vec![Arg::Buffer(buffer, 0)]);
+            self.kernel(node, Fill { value: around, ..fill }, vec![Arg::Buffer(buffer, 0)]);
             self.overlap();
         }
         buffer
@@ -128,24 +130,25 @@ impl Planner<'_> {
         }
         let (place, image) = self.new_planes(node, value, images, border, true);
         let whole = Phase { first: [0, 0], stride: [1, 1], extents: [images[2], images[3]] };
-        self.fill_planes(node, value, whole, (Arg::Buffer(place.buffer, image.start()), &image, image.steps()))?;
+        let to = (Arg::Buffer(place.buffer, image.start()), &image, image.steps());
+        self.fill_planes(node, (Source::Value(value), images), whole, to)?;
         self.put(value, place.clone());
         Some((place.buffer, image))
     }
 
-    /// The phases of a value that windows read, those of a channel one after the other.
+    /// The phases of images of this shape that windows read, those of a channel one after the other, with a number
+    /// around them.
     pub(super) fn phases(
         &mut self,
         node: NodeId,
-        value: ValueId,
+        (source, images): (Source, [usize; 4]),
         reading: &Reading,
-        pitch: Pitch,
+        (pitch, around): (Pitch, f32),
     ) -> Option<(usize, Planar)> {
-        let images = image_shape(&self.f32_shape(value)?)?;
         let count = reading.phases.len();
         let shape = [images[0], images[1] * count, reading.extents[0], reading.extents[1]];
         let image = Planar::new(shape, pitch, reading.border);
-        let buffer = self.cleared(node, &image, true);
+        let buffer = self.cleared(node, &image, true, around);
         let [image_step, plane, row, column] = image.steps();
         let channel = plane * signed(count);
         let mut split: Vec<usize> = Vec::new();
@@ -153,7 +156,7 @@ impl Planner<'_> {
             let extents = [0, 1].map(|axis| (images[axis + 2] - first[axis]).div_ceil(reading.stride[axis]));
             // The last rows and columns of an image may lack some phases.
             for axis in (0..2).filter(|&axis| extents[axis] < reading.extents[axis]) {
-                self.clear_edge(node, buffer, &image, (i, count), axis);
+                self.clear_edge(node, (buffer, &image, around), (i, count), axis);
             }
             if split.contains(&i) {
                 continue;
@@ -162,13 +165,18 @@ impl Planner<'_> {
             let phase = Phase { first, stride: reading.stride, extents };
             // Phases of the same rows are made at once where columns are divided by two.
             let of_rows: Vec<usize> = (i..count).filter(|&j| reading.phases[j][0] == first[0]).collect();
-            if reading.stride[1] == 2 && !self.is_blocked(value) && !image.pitch.together {
+            let in_rows = match source {
+                Source::Value(value) => !self.is_blocked(value),
+                Source::Elements(_, steps) => steps[3] == 4,
+            };
+            if reading.stride[1] == 2 && in_rows && !image.pitch.together {
                 let wanted = of_rows.iter().map(|&j| reading.phases[j][1]).collect();
                 let to = of_rows.iter().map(|&j| start(j)).collect::<Option<Vec<Arg>>>()?;
-                self.split_columns(node, value, phase, wanted, (to, [image_step, channel, row]))?;
+                self.split_columns(node, (source, images), phase, wanted, (to, [image_step, channel, row]))?;
                 split.extend(of_rows);
             } else {
-                self.fill_planes(node, value, phase, (start(i)?, &image, [image_step, channel, row, column]))?;
+                let to = (start(i)?, &image, [image_step, channel, row, column]);
+                self.fill_planes(node, (source, images), phase, to)?;
                 split.push(i);
             }
             if split.len() < count {
@@ -178,8 +186,14 @@ impl Planner<'_> {
         Some((buffer, image))
     }
 
-    /// Fills the last row, or column, of every `count`-th plane from the `first` on with zeros.
-    fn clear_edge(&mut self, node: NodeId, buffer: usize, image: &Planar, (first, count): (usize, usize), axis: usize) {
+    /// Fills the last row, or column, of every `count`-th plane from the `first` on with a number.
+    fn clear_edge(
+        &mut self,
+        node: NodeId,
+        (buffer, image, around): (usize, &Planar, f32),
+        (first, count): (usize, usize),
+        axis: usize,
+    ) {
         let [_, plane, row, column] = image.steps();
         let ([_, channels, height, width], together) = (image.shape, image.together());
         let planes = image.images() * channels / count;
@@ -189,7 +203,7 @@ impl Planner<'_> {
         };
         let start = start + signed(image.start()) + plane * signed(first);
         let region = Region { start, shape: shape.to_vec(), strides: vec![plane * signed(count), row, 4] };
-        self.kernel(node, Fill { value: 0.0, regions: vec![region] }, vec![Arg::Buffer(buffer, 0)]);
+        self.kernel(node, Fill { value: around, regions: vec![region] }, vec![Arg::Buffer(buffer, 0)]);
         self.overlap();
     }
 
@@ -198,14 +212,18 @@ impl Planner<'_> {
     fn split_columns(
         &mut self,
         node: NodeId,
-        value: ValueId,
+        (source, images): (Source, [usize; 4]),
         phase: Phase,
         wanted: Vec<usize>,
         (to, steps): (Vec<Arg>, [i64; 3]),
     ) -> Option<()> {
-        let images = image_shape(&self.f32_shape(value)?)?;
-        let (from, strides) = self.contiguous(node, value)?;
-        let strides = image_strides(strides)?;
+        let (from, strides) = match source {
+            Source::Value(value) => {
+                let (from, strides) = self.contiguous(node, value)?;
+                (from, image_strides(strides)?)
+            }
+            Source::Elements(from, strides) => (from, strides),
+        };
         let from = moved(from, strides[2] * signed(phase.first[0]))?;
         let rows = [strides[0], strides[1], strides[2] * signed(phase.stride[0])];
         let walks: Vec<&[i64]> = [&rows[..]].into_iter().chain(to.iter().map(|_| &steps[..])).collect();
@@ -214,38 +232,47 @@ impl Planner<'_> {
         Some(())
     }
 
-    /// Moves the pixels of a phase of a value to planes laid out as an image is: where the first is, and the steps
-    /// from one image, channel, row and column to the next.
+    /// A value that lies in blocks of channels and in no other order of its axes, which would be cheaper to read.
+    fn only_in_blocks(&self, value: ValueId) -> Option<(usize, Blocked)> {
+        let places = self.places.get(&value)?;
+        let blocked = |place: &Place| match place.layout {
+            Layout::Blocked(image) => Some((place.buffer, image)),
+            _ => None,
+        };
+        places.iter().all(|place| blocked(place).is_some()).then(|| places.first().and_then(blocked)).flatten()
+    }
+
+    /// Moves the pixels of a phase of images to planes laid out as an image is: where the first is, and the steps from
+    /// one image, channel, row and column to the next.
     fn fill_planes(
         &mut self,
         node: NodeId,
-        value: ValueId,
+        (source, images): (Source, [usize; 4]),
         phase: Phase,
         (to, image, steps): (Arg, &Planar, [i64; 4]),
     ) -> Option<()> {
-        let images = image_shape(&self.f32_shape(value)?)?;
         let [height, width] = phase.extents;
         let shape = [images[0], images[1], height, width];
-        let source = self.places.get(&value).and_then(|places| {
-            // Another order of the axes is cheaper to read than blocks of channels.
-            let strided = places.iter().any(|place| !matches!(place.layout, Layout::Blocked(_)));
-            places.first().filter(|_| !strided).cloned()
-        });
         let [rows, columns] = phase.stride.map(signed);
-        if let Some(Place { buffer, layout: Layout::Blocked(from) }) = source {
-            let walk = from.strides();
-            let start = signed(from.start()) + walk.row * signed(phase.first[0]) + walk.column * signed(phase.first[1]);
-            let walk = Strides { row: walk.row * rows, column: walk.column * columns, ..walk };
-            let start = usize::try_from(start).ok()?;
-            let transpose = match steps {
-                steps if image.pitch.together => Transpose::to_images(shape, walk, steps),
-                [image, channel, row, _] => Transpose::to_planes(shape, walk, [image, channel, row]),
-            };
-            self.kernel(node, transpose, vec![Arg::Buffer(buffer, start), to]);
-            return Some(());
-        }
-        let (from, strides) = self.strided(node, value)?;
-        let strides = image_strides(strides)?;
+        let (from, strides) = match source {
+            Source::Value(value) => {
+                if let Some((buffer, from)) = self.only_in_blocks(value) {
+                    let walk = from.strides();
+                    let first = walk.row * signed(phase.first[0]) + walk.column * signed(phase.first[1]);
+                    let walk = Strides { row: walk.row * rows, column: walk.column * columns, ..walk };
+                    let start = usize::try_from(signed(from.start()) + first).ok()?;
+                    let transpose = match steps {
+                        steps if image.pitch.together => Transpose::to_images(shape, walk, steps),
+                        [image, channel, row, _] => Transpose::to_planes(shape, walk, [image, channel, row]),
+                    };
+                    self.kernel(node, transpose, vec![Arg::Buffer(buffer, start), to]);
+                    return Some(());
+                }
+                let (from, strides) = self.strided(node, value)?;
+                (from, image_strides(strides)?)
+            }
+            Source::Elements(from, strides) => (from, strides),
+        };
         let first = strides[2] * signed(phase.first[0]) + strides[3] * signed(phase.first[1]);
         let from = moved(from, first)?;
         let together = image.together();
@@ -255,6 +282,15 @@ impl Planner<'_> {
         self.kernel(node, Copy::new(&shape, &walk, &[image_step, 4, channel, row, column]), vec![from, to]);
         Some(())
     }
+}
+
+/// Images whose pixels are brought to planes.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    /// A value of numbers.
+    Value(ValueId),
+    /// Elements of four bytes: where the first is, and the steps from one image, channel, row and column to the next.
+    Elements(Arg, [i64; 4]),
 }
 
 /// An argument so many bytes further on.

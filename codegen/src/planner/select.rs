@@ -12,8 +12,10 @@ use crate::choice::{Algorithm, Candidate, Choice, Measured, Modelled, Reason, Se
 #[derive(Default)]
 pub(super) struct Choices {
     made: Vec<(NodeId, Choice)>,
-    /// Convolutions as chosen and in blocks, conversions included.
-    pub(super) convolutions: Modelled,
+    /// Layers whose choice is one of layouts as chosen and in blocks, conversions included.
+    pub(super) layouts: Modelled,
+    /// Those of them that are matrix products, or may be.
+    pub(super) in_layouts: HashSet<NodeId>,
     /// Layers that could not be planned as chosen.
     unfit: HashSet<NodeId>,
 }
@@ -35,13 +37,16 @@ impl Choices {
 
     /// The choices in the order of the graph, and cycles of all.
     pub(super) fn finish(mut self, graph: &Graph) -> (Vec<Choice>, Modelled) {
-        let mut modelled = self.convolutions;
+        let mut modelled = self.layouts;
         let order = graph.topo_order();
         let place = |node: &NodeId| order.iter().position(|other| other == node);
         self.made.sort_by_cached_key(|(node, _)| place(node));
         for (node, choice) in &mut self.made {
             if self.unfit.contains(node) {
                 (choice.chosen, choice.reason) = (Algorithm::Dense, Reason::Unfit);
+            }
+            if self.in_layouts.contains(node) {
+                continue;
             }
             if !matches!(graph.op(*node), Op::Conv(_)) {
                 let dense = choice.cycles(Algorithm::Dense).unwrap_or(0.0);

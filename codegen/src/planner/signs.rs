@@ -17,6 +17,9 @@ use crate::tile::fill::{Fill, Planes};
 use crate::tile::sign_bits::{PAIR_BYTES, SignBits, WORD, count_at, pixel_bytes};
 use crate::tile::{LANES, signed};
 
+/// Values that signs have.
+const SIGNS: usize = 2;
+
 /// Words unrolled.
 const UNROLL: usize = 8;
 
@@ -37,7 +40,7 @@ impl Planner<'_> {
     fn sign_weights(&self, node: NodeId, axis: usize) -> Option<FewValues> {
         let (x, w) = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
         let signs = self.target.vectors.multiply_codes() && self.is_signs(x);
-        signs.then(|| self.few_values(w, axis)).flatten().filter(FewValues::are_signs)
+        signs.then(|| self.few_values(w, axis, SIGNS)).flatten().filter(FewValues::are_signs)
     }
 
     /// The weights of a matrix product of signs, and what it costs; `axis` of the weights is that of outputs.

@@ -11,10 +11,10 @@ use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value, cheapest};
 use super::conv::Window;
 use super::listed::computed_groups;
-use super::planar::Reading;
+use super::planar::{Reading, Source};
 use super::shares::{SHARES, Shares};
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
-use crate::layout::{Pitch, Planar};
+use crate::layout::{Pitch, Planar, image_shape};
 use crate::plan::Arg;
 use crate::tile::contract::Picked;
 use crate::tile::contract::listed::Positions;
@@ -35,8 +35,8 @@ type MakeMatrix = Box<dyn Fn(&[f32]) -> Matrix>;
 
 /// A convolution that may be computed as a sparse product.
 struct Convolution {
-    node: NodeId,
-    window: Window,
+    /// What it reads of planes.
+    planes: PlanesRead,
     group: usize,
     weights: ValueId,
     /// Weights that are not zero.
@@ -47,6 +47,13 @@ struct Convolution {
     positions: Option<Arc<Positions>>,
     /// How many weights its outputs have of every sixteen channels, if they are few, and what it then costs.
     picked: Option<(Picked, Candidate)>,
+}
+
+/// What a convolution reads, if it is computed over planes.
+pub(super) struct PlanesRead {
+    pub(super) node: NodeId,
+    pub(super) x: ValueId,
+    pub(super) window: Window,
 }
 
 /// Constants of a layer.
@@ -81,7 +88,8 @@ impl Planner<'_> {
             let sparse = is_sparse(nonzeros, constant.len());
             let positions = self.conv_positions(node, conv, &window).map(Arc::new);
             let picked = self.picked_convolution(node, group, &window);
-            Some(Convolution { node, window, group, weights, nonzeros, sparse, positions, picked })
+            let planes = PlanesRead { node, x: self.graph.operand(node, 0)?, window };
+            Some(Convolution { planes, group, weights, nonzeros, sparse, positions, picked })
         };
         let convolutions: Vec<Convolution> = self.graph.topo_order().into_iter().filter_map(convolution).collect();
         // Beside sparse layers others may gain from planes.
@@ -89,40 +97,40 @@ impl Planner<'_> {
         let candidates: Vec<Vec<Candidate>> =
             convolutions.iter().map(|convolution| self.conv_candidates(convolution, planes)).collect();
         let (chosen, modelled) = self.choose_sparse(&convolutions, &candidates);
-        self.choices.convolutions = modelled;
+        self.choices.layouts = modelled;
         for ((convolution, candidates), chosen) in convolutions.iter().zip(candidates).zip(chosen) {
             if !chosen.is_in_blocks() {
-                self.sparse.insert(convolution.node, chosen);
+                self.sparse.insert(convolution.planes.node, chosen);
             }
             match (chosen, &convolution.positions, convolution.picked) {
                 (Algorithm::Listed, Some(positions), _) => {
-                    self.listed.insert(convolution.node, positions.clone());
+                    self.listed.insert(convolution.planes.node, positions.clone());
                 }
                 (Algorithm::NofM, _, Some((picked, _))) => {
-                    self.picked.insert(convolution.node, picked);
+                    self.picked.insert(convolution.planes.node, picked);
                 }
                 _ => {}
             }
             if let Some(weights) = self.graph.constant(convolution.weights) {
-                self.choose(convolution.node, (weights, convolution.nonzeros), candidates, chosen);
+                self.choose(convolution.planes.node, (weights, convolution.nonzeros), candidates, chosen);
             }
         }
-        self.agree_on_pitches(&convolutions);
+        let of_codes = self.find_sparse_codes();
+        let all = convolutions.iter().map(|convolution| &convolution.planes).chain(&of_codes);
+        self.agree_on_pitches(&all.filter(|planes| self.sparse.contains_key(&planes.node)).collect::<Vec<_>>());
     }
 
     /// Counts the weights of all layers that are not zero, each constant once.
     fn count_weights(&mut self) {
-        let mut sparse = 0;
         for node in self.graph.topo_order() {
             let layer = matches!(self.graph.op(node), Op::Conv(_) | Op::Linear(_) | Op::MatMul(_) | Op::Gemm(_));
             let Some(w) = self.graph.operand(node, 1).filter(|_| layer) else { continue };
             let Some(weights) = self.graph.constant(w) else { continue };
             let nonzeros = *self.nonzeros.entry(w.node).or_insert_with(|| weights.nonzeros());
             if is_sparse(nonzeros, weights.len()) {
-                sparse += nonzeros;
+                self.sparse_weights += nonzeros;
             }
         }
-        self.cold_code = sparse > CACHED_CODE;
     }
 
     /// How many of the constant weights of a layer are not zero.
@@ -148,7 +156,7 @@ impl Planner<'_> {
         // The layer that computes each value.
         let mut index = HashMap::new();
         for (convolution, candidates) in convolutions.iter().zip(candidates) {
-            index.insert(self.end_of(convolution.node), layers.len());
+            index.insert(self.end_of(convolution.planes.node), layers.len());
             let blocks = cheapest_of(candidates, true);
             layers.push(Layer {
                 blocks: blocks.map_or(f64::INFINITY, |candidate| candidate.cycles),
@@ -173,7 +181,7 @@ impl Planner<'_> {
                 let chain = self.absorbed.get(&user).copied().unwrap_or(user);
                 match index.get(&chain) {
                     Some(&layer) => {
-                        let Convolution { node: start, window, .. } = &convolutions[layer];
+                        let PlanesRead { node: start, window, .. } = &convolutions[layer].planes;
                         let split = user == *start && slot == 0 && !window.reading().is_whole();
                         readers.push(Reader { layer, split });
                     }
@@ -188,8 +196,7 @@ impl Planner<'_> {
         }
         // What is measured of a layer includes conversions of what never lies in planes.
         let measured = matches!(self.selection, Selection::Measured(_));
-        for &Convolution { node, .. } in convolutions {
-            let Some(x) = graph.operand(node, 0) else { continue };
+        for &Convolution { planes: PlanesRead { node, x, .. }, .. } in convolutions {
             if !index.contains_key(&self.absorbed.get(&x.node).copied().unwrap_or(x.node))
                 && !matches!(graph.op(x.node), Op::Input(_))
             {
@@ -215,7 +222,8 @@ impl Planner<'_> {
 
     /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
     fn conv_candidates(&self, convolution: &Convolution, planes: bool) -> Vec<Candidate> {
-        let &Convolution { node, ref window, group, weights, nonzeros, sparse, ref positions, picked } = convolution;
+        let &Convolution { planes: ref read, group, weights, nonzeros, sparse, ref positions, picked } = convolution;
+        let PlanesRead { node, ref window, .. } = *read;
         let reading = window.reading();
         let product = self.product(window, &reading, (group, nonzeros));
         let split = if reading.is_whole() {
@@ -261,14 +269,12 @@ impl Planner<'_> {
         Product { images, rows: outputs, nonzeros, vectors, channels, taps, aligned }
     }
 
-    /// Sets the pitch of planes of each extents, and the borders of values in planes. Planes that a convolution
-    /// reads pixel by pixel lie as those it writes.
-    fn agree_on_pitches(&mut self, convolutions: &[Convolution]) {
-        let is_chosen = |convolution: &&Convolution| self.sparse.contains_key(&convolution.node);
-        let chosen: Vec<_> = convolutions.iter().filter(is_chosen).collect();
+    /// Sets the pitch of planes of each extents, and the borders of values in planes, for these convolutions. Planes
+    /// that a convolution reads pixel by pixel lie as those it writes.
+    fn agree_on_pitches(&mut self, convolutions: &[&PlanesRead]) {
         for _ in 0..ROUNDS {
             let mut changed = false;
-            for Convolution { window, .. } in &chosen {
+            for PlanesRead { window, .. } in convolutions {
                 let reading = window.reading();
                 let [images, _, rows, columns] = window.output();
                 let out = [rows, columns];
@@ -291,10 +297,12 @@ impl Planner<'_> {
                 break;
             }
         }
-        for Convolution { node, window, .. } in chosen {
+        for PlanesRead { x, window, .. } in convolutions {
             let reading = window.reading();
-            let Some(x) = self.graph.operand(*node, 0).filter(|_| reading.is_whole()) else { continue };
-            let border = self.planar_borders.entry(x).or_default();
+            if !reading.is_whole() {
+                continue;
+            }
+            let border = self.planar_borders.entry(*x).or_default();
             border.iter_mut().zip(reading.border).for_each(|(has, needs)| *has = needs.max(*has));
         }
     }
@@ -319,7 +327,8 @@ impl Planner<'_> {
         let (buffer, image) = if reading.is_whole() {
             self.planar(node, x, reading.border)?
         } else {
-            self.phases(node, x, &reading, pitch)?
+            let images = image_shape(&self.f32_shape(x)?)?;
+            self.phases(node, (Source::Value(x), images), &reading, (pitch, 0.0))?
         };
         let operands = self.plane_operands(chain)?;
         let offsets = offsets(&reading, &image, window.channels[0])?;
@@ -371,31 +380,17 @@ impl Planner<'_> {
         constants: Constants,
     ) -> Option<(Work, Arg)> {
         let Constants { weights: w, matrix, offsets, bias, channels } = constants;
-        let vectors = self.target.vectors;
         if algorithm == Algorithm::SpmmUnrolled {
             let pattern = Arc::new(Pattern::new(&matrix(self.f32_constant(w)?.as_f32()?), offsets));
-            let group = Unrolled::group(&planes, vectors);
-            let Shares { chunks, panel } = Shares::new(&planes, pattern.span(), nonzeros, group, self.target.threads);
-            let how = format!("unrolled {:?} {group}", chain.end);
-            let cold = self.cold_code;
-            let unrolled = Unrolled { planes, pattern, group, chunks, panel, cold };
+            let unrolled = self.unrolled(planes, pattern);
+            let how = format!("unrolled {:?} {}", chain.end, unrolled.group);
             let packing = unrolled.clone();
             let packed = self.packed(w, how, move |weights| {
                 packing.pack(&matrix(weights), |row| bias[row], |operand, row| channels[operand][row])
             })?;
             return Some((unrolled.into(), packed));
         }
-        let shares = if self.target.threads > 1 { self.target.threads * SHARES } else { 1 };
-        let chunk = Spmm::chunk(&planes, vectors);
-        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
-        let spmm = Spmm {
-            nonzeros,
-            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
-            segments: shares.div_ceil(planes.images * tiles).min(planes.rows),
-            chunk,
-            ways: Spmm::ways(planes.vectors),
-            planes,
-        };
+        let spmm = self.rolled(planes, nonzeros, &offsets)?;
         // Whatever depends on the extents of the input: plans for several share what they pack alike.
         let how = format!("spmm {:?} {} {} {:?} {offsets:?}", chain.end, spmm.segments, spmm.ways, spmm.planes);
         let packing = spmm.clone();
@@ -403,6 +398,33 @@ impl Planner<'_> {
             packing.pack(&matrix(weights), &offsets, |row| bias[row], |operand, row| channels[operand][row])
         })?;
         Some((spmm.into(), packed))
+    }
+
+    /// Parts that the work of a kernel is to have.
+    fn shares(&self) -> usize {
+        if self.target.threads > 1 { self.target.threads * SHARES } else { 1 }
+    }
+
+    /// A product driven by data.
+    pub(super) fn rolled(&self, planes: Planes, nonzeros: usize, offsets: &[i32]) -> Option<Spmm> {
+        let chunk = Spmm::chunk(&planes, self.target.vectors);
+        let tiles: usize = segment_runs(planes.vectors, chunk).iter().map(|(count, _)| count).sum();
+        Some(Spmm {
+            nonzeros,
+            offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
+            segments: self.shares().div_ceil(planes.images * tiles).min(planes.rows / planes.rows_together()),
+            chunk,
+            ways: if planes.codes.is_some() { 1 } else { Spmm::ways(planes.vectors) },
+            planes,
+        })
+    }
+
+    /// A product whose pattern goes into the code.
+    pub(super) fn unrolled(&self, planes: Planes, pattern: Arc<Pattern>) -> Unrolled {
+        let group = Unrolled::group(&planes, self.target.vectors);
+        let weights = pattern.nonzeros();
+        let Shares { chunks, panel } = Shares::new(&planes, pattern.span(), weights, group, self.target.threads);
+        Unrolled { planes, pattern, group, chunks, panel, cold: self.sparse_weights > CACHED_CODE }
     }
 
     /// What is done with the sums of a chain, but for where everything lies; the numbers of operands that have
@@ -454,7 +476,7 @@ impl Planner<'_> {
 
 /// How many bytes from a position the x of each k stands: channel by channel, the elements of the window.
 /// `None` if an image is too large for them.
-fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
+pub(super) fn offsets(reading: &Reading, image: &Planar, channels: usize) -> Option<Vec<i32>> {
     let [_, plane, row, position] = image.steps();
     let count = reading.phases.len();
     let at = |c: usize, &(phase, [r, column]): &(usize, [i64; 2])| {

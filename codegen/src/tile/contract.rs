@@ -19,7 +19,7 @@ mod signs;
 use optc_ir::ExecError;
 
 use self::coded::Book;
-pub(crate) use self::coded::{Code, MAX_BYTES, place_of_byte, planes_vectors, push_bytes, write_planes};
+pub(crate) use self::coded::Code;
 pub(crate) use self::listed::Listed;
 use self::listed::Lists;
 pub(crate) use self::picked::Picked;

@@ -63,6 +63,13 @@ pub(crate) enum Other {
     Codes(usize),
 }
 
+impl Other {
+    /// Registers that a vector of it and the number in hand take, where they are made of quads of codes.
+    pub(crate) fn registers(self) -> usize {
+        if matches!(self, Other::Codes(_)) { 2 } else { 0 }
+    }
+}
+
 impl Epilogue {
     /// Pointers of a kernel with this epilogue.
     pub(crate) fn pointers(&self) -> usize {

@@ -4,6 +4,7 @@
 //! machine code of it.
 
 pub(crate) mod batch_norm;
+pub(crate) mod bytes;
 pub(crate) mod contract;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
@@ -24,6 +25,7 @@ pub(crate) mod program;
 mod reach;
 pub(crate) mod recode;
 pub(crate) mod recurrent;
+pub(crate) mod regroup;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod schedule;

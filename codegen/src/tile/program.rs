@@ -106,6 +106,12 @@ pub(crate) enum Bin {
     Min,
     /// The sum of integers of 32 bits, which wraps.
     AddInt,
+    /// Integers of 32 bits made words of 16, limited to what these hold: every four lanes become the four of `a`, then
+    /// those of the second.
+    PackWords,
+    /// Words of 16 bits made bytes without sign, limited to what these hold: every four lanes become the eight words of
+    /// `a`, then those of the second.
+    PackBytes,
     /// The bits in which the operands differ.
     Xor,
 }
@@ -127,6 +133,10 @@ pub(crate) enum Un {
     ToInt,
     /// The number nearest to an integer of 32 bits.
     FromInt,
+    /// The n-th byte of each lane, as an integer of 32 bits without sign.
+    Byte(u8),
+    /// The bytes of every four lanes, as a matrix of four rows of four bytes, transposed.
+    TransposeBytes,
 }
 
 /// Comparisons; false if either is NaN.

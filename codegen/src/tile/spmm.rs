@@ -14,10 +14,13 @@
 //! Invariant: every sum takes its products in order of k, whatever the tile, or by turns with others where there
 //! are few positions; so all targets give the same bits.
 
+mod codes;
 mod matrix;
+mod rolled_codes;
 
 use optc_ir::ExecError;
 
+pub(crate) use codes::{Codes, QUAD};
 pub(crate) use matrix::Matrix;
 
 use super::epilogue::Other;
@@ -36,7 +39,7 @@ pub(crate) const MASK: P = P(3);
 const FOURTH: usize = 3;
 
 /// Most vectors of positions that a tile should have: more of x would not stay in the nearest cache.
-const MAX_CHUNK: usize = 8;
+pub(crate) const MAX_CHUNK: usize = 8;
 
 /// Vectors of positions from which on a row has one sum for each.
 const FEW: usize = 4;
@@ -88,6 +91,9 @@ pub(crate) struct Planes {
     /// Functions in order; with the index of an operand where they take one.
     pub(crate) steps: Vec<(Function, Other)>,
     pub(crate) operands: Vec<Operand>,
+    /// What results are stored as, four rows of them in one plane of quads, if x, weights and results are codes; else
+    /// all are numbers.
+    pub(crate) codes: Option<Codes>,
 }
 
 /// A product with everything that is baked into its code.
@@ -112,7 +118,19 @@ impl Planes {
         let nowhere = Plane { image: 0, channel: 0 };
         let (steps, operands) = (Vec::new(), Vec::new());
         let pixels = height * width;
-        Planes { images, rows, pixels, vectors: 0, lanes: LANES, masked: false, x: 0, y: nowhere, steps, operands }
+        Planes {
+            images,
+            rows,
+            pixels,
+            vectors: 0,
+            lanes: LANES,
+            masked: false,
+            x: 0,
+            y: nowhere,
+            steps,
+            operands,
+            codes: None,
+        }
     }
 
     /// Pointers of the kernel.
@@ -133,10 +151,20 @@ impl Planes {
         (self.first_operand()..).zip(planes)
     }
 
+    /// Operands before one that are planes.
+    fn planes_before(&self, operand: usize) -> usize {
+        self.operands[..operand].iter().filter(|operand| matches!(operand, Operand::Plane(_))).count()
+    }
+
+    /// Rows that are stored together, of which there is a whole number.
+    pub(crate) fn rows_together(&self) -> usize {
+        if self.codes.is_some() { QUAD } else { 1 }
+    }
+
     /// Registers that are needed when sums are complete, besides those of the sums.
     pub(crate) fn temporaries(&self) -> usize {
-        let functions = self.steps.iter().map(|(function, _)| function.temporaries()).max().unwrap_or(0);
-        functions.max(usize::from(self.masked))
+        let functions = self.steps.iter().map(|(function, other)| function.temporaries() + other.registers()).max();
+        functions.unwrap_or(0).max(usize::from(self.masked) * if self.codes.is_some() { 2 } else { 1 })
     }
 
     /// Steps from one image to the next.
@@ -156,21 +184,21 @@ impl Planes {
         steps
     }
 
-    /// Functions, mask and store of sums. `at` says where something of sum `i` is.
+    /// Functions, mask and store of sums. `at` says where something of sum `i` is, or, where results are codes, of
+    /// quad `i`, but for numbers of a channel.
     pub(crate) fn end(&self, w: &mut Writer, sums: &[V], at: impl Fn(Beside, usize) -> Mem) {
+        if let Some(codes) = self.codes {
+            return self.end_codes(w, sums, codes, at);
+        }
         for &(function, other) in &self.steps {
             let source = |i: usize| match other {
                 Other::None => Src::Const(0.0),
                 Other::Number(x) => Src::Const(x),
                 Other::Vector(operand) => match self.operands[operand] {
                     Operand::Channel => Src::Splat(at(Beside::Channel(operand), i)),
-                    Operand::Plane(_) => {
-                        let before = &self.operands[..operand];
-                        let planes = before.iter().filter(|operand| matches!(operand, Operand::Plane(_))).count();
-                        Src::Mem(at(Beside::Plane(planes), i))
-                    }
+                    Operand::Plane(_) => Src::Mem(at(Beside::Plane(self.planes_before(operand)), i)),
                 },
-                Other::Codes(_) => unreachable!("planes hold numbers"),
+                Other::Codes(_) => unreachable!("these planes hold numbers"),
             };
             function.apply(w, sums, source);
         }
@@ -202,6 +230,9 @@ pub(crate) enum Beside {
 impl Spmm {
     /// Vectors of positions that a tile can have.
     pub(crate) fn chunk(planes: &Planes, vectors: Vectors) -> usize {
+        if planes.codes.is_some() {
+            return rolled_codes::chunk(planes, vectors);
+        }
         let room = vectors.registers().saturating_sub(planes.temporaries().max(1));
         if planes.vectors < FEW { planes.vectors } else { room.min(vectors.accumulators()).clamp(1, MAX_CHUNK) }
     }
@@ -220,13 +251,18 @@ impl Spmm {
         self.planes.images * self.nonzeros * self.planes.pixels
     }
 
+    /// Words of the rows that are stored together, but for their entries.
     fn row_words(&self) -> usize {
+        if self.planes.codes.is_some() {
+            return self.words_of_four();
+        }
         ROW_WORDS + self.planes.operands.len() + usize::from(self.ways > 1)
     }
 
     /// Words of the stream: where each segment begins, then the number of its rows and the rows.
     fn words(&self) -> usize {
-        2 * self.segments + self.planes.rows * self.row_words() + self.nonzeros * ENTRY_WORDS
+        let rows = self.planes.rows / self.planes.rows_together();
+        2 * self.segments + rows * self.row_words() + self.nonzeros * ENTRY_WORDS
     }
 
     /// Lays the stream out. `offsets` says for every k how many bytes from a position its x stands; `bias` is that
@@ -241,7 +277,9 @@ impl Spmm {
         bias: impl Fn(usize) -> f32,
         channel: impl Fn(usize, usize) -> f32,
     ) -> Result<Memory, ExecError> {
-        let counts: Vec<usize> = (0..matrix.rows()).map(|r| matrix.row(r).len()).collect();
+        let together = self.planes.rows_together();
+        let weights = |first: usize| (first..first + together).map(|r| matrix.row(r).len()).sum();
+        let counts: Vec<usize> = (0..matrix.rows()).step_by(together).map(weights).collect();
         let integer = |n: i64| f32::from_bits(i32::try_from(n).expect("a stream is below 2 GiB").cast_unsigned());
         // Behind the stream is room for what a program may think it reads, wherever its segment begins.
         Memory::written(self.words() + self.segments, |stream| {
@@ -255,6 +293,10 @@ impl Spmm {
                 // A processor foresees the end of a loop that ends as the last one did.
                 rows.sort_by_key(|&r| std::cmp::Reverse(counts[r]));
                 for r in rows {
+                    if together > 1 {
+                        self.pack_four(stream, (matrix, offsets), r * together, &bias, &channel);
+                        continue;
+                    }
                     let whole = counts[r] / self.ways;
                     stream.push(integer(signed(whole)));
                     stream.push(bias(r));
@@ -322,6 +364,9 @@ impl Spmm {
     /// The rows of a segment, for so many vectors of positions.
     fn program(&self, vectors: Vectors, length: usize) -> Program {
         let planes = &self.planes;
+        if planes.codes.is_some() {
+            return self.program_of_codes(vectors, length);
+        }
         let [x, y, first, second] = [0, 1, 2, 3].map(|i| P::of(FIRST_LOCAL + i));
         let mut w = Writer::new(planes.pointers(), vectors.registers());
         let bytes = signed((length - 1) * VECTOR_BYTES + planes.lanes * 4);
@@ -400,3 +445,5 @@ impl Spmm {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_codes;

@@ -15,6 +15,9 @@
 //! Long lines are cut into blocks of k that stay in the nearest cache of instructions while the positions go by;
 //! sums wait in y.
 //!
+//! x and weights may be codes, in quads: then a product is one of four channels, summed in integers, and four rows
+//! become quads as they are stored. Sums do not wait, since a byte of y is no place for one.
+//!
 //! Invariant: every sum takes its products in order of k, so that bits are those of [`super::spmm`].
 
 use std::sync::Arc;
@@ -135,7 +138,10 @@ struct Block {
 impl Unrolled {
     /// Rows that a group can have.
     pub(crate) fn group(planes: &Planes, vectors: Vectors) -> usize {
-        vectors.registers().saturating_sub(planes.temporaries().max(AHEAD.min(vectors.registers() / 4))).max(1)
+        let registers = vectors.registers();
+        let rows = registers.saturating_sub(planes.temporaries().max(AHEAD.min(registers / 4)));
+        let together = planes.rows_together();
+        (rows / together * together).max(together)
     }
 
     /// Multiplications that count.
@@ -151,7 +157,7 @@ impl Unrolled {
             let mut blocks = Vec::new();
             let mut rest = products.as_slice();
             loop {
-                let mut cut = rest.len().min(BLOCK);
+                let mut cut = rest.len().min(self.block());
                 while 0 < cut && cut < rest.len() && rest[cut].k == rest[cut - 1].k {
                     cut += 1;
                 }
@@ -167,13 +173,25 @@ impl Unrolled {
             }
             (first_row, rows, blocks)
         };
-        segments(self.planes.rows, self.group).into_iter().map(of_group).collect()
+        self.row_groups().into_iter().map(of_group).collect()
+    }
+
+    /// The first row and the number of rows of each group.
+    fn row_groups(&self) -> Vec<(usize, usize)> {
+        let together = self.planes.rows_together();
+        let groups = segments(self.planes.rows / together, self.group / together).into_iter();
+        groups.map(|(first, rows)| (first * together, rows * together)).collect()
+    }
+
+    /// Products of a block of k. Codes have no room for sums.
+    fn block(&self) -> usize {
+        if self.planes.codes.is_some() { usize::MAX } else { BLOCK }
     }
 
     /// Whether nothing is stored before all operands have been read: no sum waits in the result.
     pub(crate) fn reads_first(&self) -> bool {
         let entries = |(first, rows): (usize, usize)| self.pattern.starts[first + rows] - self.pattern.starts[first];
-        segments(self.planes.rows, self.group).into_iter().all(|group| entries(group) <= BLOCK)
+        self.row_groups().into_iter().all(|group| entries(group) <= self.block())
     }
 
     /// Operands of one number a channel.
@@ -249,7 +267,7 @@ impl Unrolled {
         if self.cold {
             w.push(Inst::Warm(W, (block.products.len() + rows * usize::from(block.first)) * 4));
         }
-        let row = |step: i64, i: usize| step * signed(first_row + i);
+        let row = |step: i64, i: usize| step * signed(first_row / planes.rows_together() + i);
         let steps: Vec<i64> = planes.operand_planes().map(|(_, plane)| plane.channel).collect();
         w.repeat(planes.vectors / self.chunks, |w| {
             let mut numbers = Numbers::default();
@@ -270,7 +288,11 @@ impl Unrolled {
                     loaded = Some(k);
                 }
                 let weight = numbers.next(w);
-                w.fma(sums[usize::from(r)], ahead[turn], Src::Splat(weight));
+                let sum = sums[usize::from(r)];
+                match planes.codes {
+                    Some(_) => w.dot4(sum, ahead[turn], Src::Splat(weight)),
+                    None => w.fma(sum, ahead[turn], Src::Splat(weight)),
+                }
             }
             w.drop_all(&ahead);
             if block.last {

@@ -19,7 +19,7 @@ mod slots;
 
 pub(crate) use slots::{Codebook, groups};
 
-use super::contract::{MAX_BYTES, planes_vectors};
+use super::bytes::{BYTES, MAX_BYTES, planes_vectors};
 use super::epilogue::Other;
 use super::function::Function;
 use super::program::{Bin, FIRST_LOCAL, Inst, LANES, LookupBytes, Mem, P, Program, Src, V, VECTOR_BYTES, Writer};
@@ -42,9 +42,6 @@ const BITS: usize = 5;
 
 /// Slots whose places are in one vector, where no codes stand beside them.
 const PLACES: usize = 32 / BITS;
-
-/// Slots whose weights are bytes of one vector.
-const BYTES: usize = 4;
 
 /// Most rows of x that the kernel is made for.
 pub(crate) const MAX_ROWS: usize = 4;

@@ -320,7 +320,7 @@ fn transpose(w: &mut Writer, v: &[V]) -> Vec<V> {
 }
 
 /// Transposes every four lanes of four registers.
-fn transpose_fours(w: &mut Writer, v: &[V]) -> Vec<V> {
+pub(super) fn transpose_fours(w: &mut Writer, v: &[V]) -> Vec<V> {
     let (ab_low, ab_high) = interleave(w, v[0], v[1], 1);
     let (cd_low, cd_high) = interleave(w, v[2], v[3], 1);
     let (first, second) = interleave(w, ab_low, cd_low, 2);
@@ -329,7 +329,7 @@ fn transpose_fours(w: &mut Writer, v: &[V]) -> Vec<V> {
 }
 
 /// Both halves of what two registers hold, interleaved; takes the registers for it.
-fn interleave(w: &mut Writer, a: V, b: V, width: u8) -> (V, V) {
+pub(super) fn interleave(w: &mut Writer, a: V, b: V, width: u8) -> (V, V) {
     let low = w.take();
     w.push(Inst::Interleave { d: low, a, b, width, high: false });
     w.push(Inst::Interleave { d: b, a, b, width, high: true });

@@ -3,7 +3,7 @@
 //! Kernels round differently than the interpreter, which adds products of numbers one by one: a result may be the next
 //! code where the number lies between two. That must be rare, and on all targets the same.
 
-use optc_codegen::{Jit, Plan, Target, Vectors};
+use optc_codegen::{Plan, SelectedJit, Selection, Target, Vectors};
 use optc_ir::op::{
     Act, AveragePool, Binary, Concat, Conv, DequantizeLinear, Flatten, Gemm, GlobalAveragePool, MatMul, MaxPool,
     QuantizeLinear, Unary,
@@ -15,34 +15,34 @@ use super::Net;
 
 /// A grid of codes.
 #[derive(Clone, Copy)]
-struct Grid {
+pub(super) struct Grid {
     scale: f32,
     zero: i64,
     dtype: DType,
 }
 
-const fn unsigned(scale: f32, zero: i64) -> Grid {
+pub(super) const fn unsigned(scale: f32, zero: i64) -> Grid {
     Grid { scale, zero, dtype: DType::U8 }
 }
 
-const fn signed(scale: f32, zero: i64) -> Grid {
+pub(super) const fn signed(scale: f32, zero: i64) -> Grid {
     Grid { scale, zero, dtype: DType::I8 }
 }
 
 impl Net {
-    fn integers(&mut self, shape: &[usize], dtype: DType, ints: Vec<i64>) -> ValueId {
+    pub(super) fn integers(&mut self, shape: &[usize], dtype: DType, ints: Vec<i64>) -> ValueId {
         self.graph.add_tensor("c", Tensor::new(shape, Data::from_i64(dtype, ints))).into()
     }
 
     /// Quantized and dequantized again.
-    fn codes(&mut self, x: ValueId, grid: Grid) -> ValueId {
+    pub(super) fn codes(&mut self, x: ValueId, grid: Grid) -> ValueId {
         let scale = self.graph.add_tensor("scale", Tensor::f32([], [grid.scale])).into();
         let zero = self.integers(&[], grid.dtype, vec![grid.zero]);
         let codes = self.add(QuantizeLinear::default(), &[x, scale, zero]);
         self.add(DequantizeLinear::default(), &[codes, scale, zero])
     }
 
-    fn quantized_input(&mut self, shape: &[usize], grid: Grid) -> ValueId {
+    pub(super) fn quantized_input(&mut self, shape: &[usize], grid: Grid) -> ValueId {
         let x = self.random_input(shape);
         self.codes(x, grid)
     }
@@ -59,11 +59,24 @@ impl Net {
     }
 
     /// Ends the graph with a value that is codes, and compares.
-    fn check(mut self, what: &str, y: ValueId, grid: Grid, kernel: &str) {
+    pub(super) fn check(self, what: &str, y: ValueId, grid: Grid, kernel: &str) {
+        self.check_selected(what, y, grid, (kernel, &Selection::Modelled));
+    }
+
+    /// The same where layers are computed as selected. Only wide vectors have kernels with patterns in their code.
+    pub(super) fn check_selected(
+        mut self,
+        what: &str,
+        y: ValueId,
+        grid: Grid,
+        (kernel, selection): (&str, &Selection),
+    ) {
         self.graph.add_result("y", y);
-        let plan = Plan::new(&self.graph, &Target::host(1)).expect("the graph can be planned");
+        let plan = Plan::selected(&self.graph, &Target::host(1), selection).expect("the graph can be planned");
         let text = plan.to_string();
-        let known = !Target::host(1).vectors.multiply_codes() || text.contains(kernel);
+        let vectors = Target::host(1).vectors;
+        let has_kernel = vectors.multiply_codes() && (vectors == Vectors::Avx512 || !kernel.contains("jit"));
+        let known = !has_kernel || text.contains(kernel);
         assert!(known && !text.contains("interp "), "{what}: no {kernel}\n{plan}");
         assert!(plan.check().is_empty(), "{what}: buffers overlap\n{plan}");
         assert!(plan.check_reach(&Target::host(1)).is_empty(), "{what}: {:?}", plan.check_reach(&Target::host(1)));
@@ -72,7 +85,8 @@ impl Net {
         let mut known: Option<Vec<f32>> = None;
         for vectors in Vectors::ALL.into_iter().filter(|vectors| vectors.run_here()) {
             for threads in [1, 2] {
-                let got = Jit { target: Target { vectors, threads } }.compile(&self.graph).unwrap();
+                let jit = SelectedJit { target: Target { vectors, threads }, selection: selection.clone() };
+                let got = jit.compile(&self.graph).unwrap();
                 let got = { got }.run(&self.inputs).unwrap();
                 let got = got[0].as_f32().unwrap().to_vec();
                 let steps: Vec<f32> = expected.iter().zip(&got).map(|(x, y)| (x - y).abs() / grid.scale).collect();

@@ -74,7 +74,7 @@ impl Lowering<'_, '_> {
     }
 
     /// Bytes of `a`, numbered from 0, and of `b`, numbered from 16.
-    fn shuffle_bytes(&mut self, a: Value, b: Value, from: [usize; 16]) -> Value {
+    pub(super) fn shuffle_bytes(&mut self, a: Value, b: Value, from: [usize; 16]) -> Value {
         let bytes = from.map(|byte| u8::try_from(byte).expect("below 32"));
         let mask = self.b.func.dfg.immediates.push(bytes.as_slice().into());
         self.b.ins().shuffle(a, b, mask)

@@ -12,7 +12,7 @@ const ORDER_OF_FOURS: Register = ZMM31;
 const ORDER_WITHIN: Register = ZMM30;
 
 /// Within 16 bytes, four from each of four pixels: byte after byte of each in turn.
-const WITHIN: [u32; 4] = [0x0c08_0400, 0x0d09_0501, 0x0e0a_0602, 0x0f0b_0703];
+pub(super) const WITHIN: [u32; 4] = [0x0c08_0400, 0x0d09_0501, 0x0e0a_0602, 0x0f0b_0703];
 
 impl Assembler {
     /// Loads bytes by an instruction that widens them.
@@ -54,19 +54,33 @@ impl Assembler {
             return self.three(&Codes(code, code), d, x, w);
         }
         // Products of words are exact, those of bytes in pairs would saturate: odd bytes and even ones by turns.
+        let even = self.pooled(&[0x00ff_00ff; 8]);
         for part in 0..2 {
             let (sum, x) = (self.reg(d, part), self.reg(x, part));
             for odd in [true, false] {
-                self.load_part(TEMPORARY, w, part);
-                if !odd {
-                    self.shift(Code::VEX_Vpsllw_ymm_ymm_imm8, TEMPORARY, TEMPORARY);
-                }
-                self.shift(Code::VEX_Vpsraw_ymm_ymm_imm8, TEMPORARY, TEMPORARY);
+                let w = match w {
+                    Src::Reg(w) => self.reg(w, part),
+                    Src::Mem(m) => {
+                        let from = self.mem(m, part, false);
+                        self.emit(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, TEMPORARY, from));
+                        TEMPORARY
+                    }
+                    Src::Splat(m) => {
+                        let from = self.mem(m, 0, true);
+                        self.emit(Instruction::with2(Code::VEX_Vbroadcastss_ymm_m32, TEMPORARY, from));
+                        TEMPORARY
+                    }
+                    Src::Const(_) => unreachable!("weights are in memory"),
+                };
                 if odd {
+                    self.shift(Code::VEX_Vpsraw_ymm_ymm_imm8, TEMPORARY, w);
                     self.shift(Code::VEX_Vpsrlw_ymm_ymm_imm8, TEMPORARY_2, x);
                 } else {
-                    self.shift(Code::VEX_Vpsllw_ymm_ymm_imm8, TEMPORARY_2, x);
-                    self.shift(Code::VEX_Vpsrlw_ymm_ymm_imm8, TEMPORARY_2, TEMPORARY_2);
+                    self.shift(Code::VEX_Vpsllw_ymm_ymm_imm8, TEMPORARY, w);
+                    self.shift(Code::VEX_Vpsraw_ymm_ymm_imm8, TEMPORARY, TEMPORARY);
+                    self.emit_pooled(even, false, |even| {
+                        Instruction::with3(Code::VEX_Vpand_ymm_ymm_ymmm256, TEMPORARY_2, x, even)
+                    });
                 }
                 let pairs = Code::VEX_Vpmaddwd_ymm_ymm_ymmm256;
                 self.emit(Instruction::with3(pairs, TEMPORARY, TEMPORARY, TEMPORARY_2));
@@ -78,21 +92,6 @@ impl Assembler {
     /// Shifts words by a byte.
     fn shift(&mut self, code: Code, to: Register, from: Register) {
         self.emit(Instruction::with3(code, to, from, 8));
-    }
-
-    /// Half of an operand in a register of 256 bits.
-    fn load_part(&mut self, to: Register, s: Src, part: usize) {
-        match s {
-            Src::Reg(v) => {
-                let from = self.reg(v, part);
-                self.emit(Instruction::with2(Code::VEX_Vmovaps_ymm_ymmm256, to, from));
-            }
-            Src::Mem(m) => {
-                let from = self.mem(m, part, false);
-                self.emit(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, to, from));
-            }
-            Src::Splat(_) | Src::Const(_) => unreachable!("the bytes of weights differ from lane to lane"),
-        }
     }
 
     /// Puts what loads of quads need into registers, if there are any.

@@ -4,7 +4,7 @@
 use optc_ir::{NodeId, ValueId};
 
 use super::find::Grid;
-use super::{recode_of, recoding};
+use super::{CodePlace, recode_of, recoding};
 use crate::plan::Arg;
 use crate::planner::Planner;
 use crate::tile::copy::Copy;
@@ -15,11 +15,11 @@ use crate::tile::{LANES, signed};
 
 impl Planner<'_> {
     pub(super) fn concat_of_codes(&mut self, end: NodeId, values: &[ValueId], grid: Grid) -> Option<()> {
+        let parts = values.iter().map(|value| self.codes_in_blocks(end, *value)).collect::<Option<Vec<CodePlace>>>()?;
         let place = self.place_codes(end, grid, LANES)?;
         let to = place.image.strides();
         let mut at = place.image.start();
-        for (i, value) in values.iter().enumerate() {
-            let from = *self.codes.get(value)?;
+        for (i, from) in parts.into_iter().enumerate() {
             let args = vec![from.arg(), Arg::Buffer(place.buffer, at)];
             let blocks = from.image.blocks();
             let [images, _, rows, columns] = from.image.shape;

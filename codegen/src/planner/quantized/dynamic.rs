@@ -77,7 +77,7 @@ impl Dynamic {
         layers.retain(|_, layer| alone(layer.quantize));
         let quantized = layers.values().map(|layer| (layer.quantize, None)).collect();
         let mut borders: HashMap<NodeId, [usize; 4]> = HashMap::new();
-        for layer in layers.values() {
+        for layer in order.iter().filter_map(|node| layers.get(node)) {
             let Some((_, window)) = &layer.window else { continue };
             let border = borders.entry(layer.quantize).or_default();
             border.iter_mut().zip(window.border()).for_each(|(has, needs)| *has = needs.max(*has));

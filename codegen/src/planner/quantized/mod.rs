@@ -3,7 +3,9 @@
 mod concat;
 mod dynamic;
 mod find;
+mod planes;
 mod product;
+mod sparse;
 
 use optc_ir::op::window;
 use optc_ir::{ExecError, NodeId, Op, ValueId};
@@ -26,6 +28,7 @@ use crate::tile::{LANES, VECTOR_BYTES, signed};
 pub(super) use dynamic::Dynamic;
 use find::{Body, Grid, images};
 pub(super) use find::{Found, Layer, find};
+pub(super) use planes::PlanesPlace;
 use product::{Product, Requantization, Weights, sum_steps};
 
 /// Quads of codes in a block of channels.
@@ -105,7 +108,7 @@ impl Planner<'_> {
     /// A `dequantize_linear` whose operand is kept as codes, for what computes with numbers.
     pub(super) fn dequantize(&mut self, node: NodeId) -> Option<()> {
         let Op::DequantizeLinear(_) = self.graph.op(node) else { return None };
-        let place = *self.codes.get(&self.graph.operand(node, 0)?)?;
+        let place = self.codes_in_blocks(node, self.graph.operand(node, 0)?)?;
         let own = self.f32_shape(node.into())?;
         let shape = images(self.graph, node.into())?;
         let (to, image) = if own.len() < 4 {
@@ -136,15 +139,20 @@ impl Planner<'_> {
 
     /// A place for a value of codes, with the border its readers need.
     fn place_codes(&mut self, end: NodeId, grid: Grid, pixel: usize) -> Option<CodePlace> {
-        let shape = images(self.graph, end.into())?;
-        let border = self.code_borders.get(&end.into()).copied().unwrap_or_default();
+        self.place_value(end, end.into(), (grid, pixel))
+    }
+
+    /// A place for a value of codes that a node computes or brings there, with the border its readers need.
+    fn place_value(&mut self, end: NodeId, value: ValueId, (grid, pixel): (Grid, usize)) -> Option<CodePlace> {
+        let shape = images(self.graph, value)?;
+        let border = self.code_borders.get(&value).copied().unwrap_or_default();
         let image = CodeImage { pixel, ..CodeImage::new(shape, border) };
         let place = CodePlace { buffer: self.buffer(image.bytes().next_multiple_of(4)), image, grid };
         if border != [0; 4] {
             self.kernel(end, image.clear_border(grid.zero), vec![Arg::Buffer(place.buffer, 0)]);
             self.overlap();
         }
-        self.codes.insert(end.into(), place);
+        self.codes.insert(value, place);
         Some(place)
     }
 
@@ -189,7 +197,7 @@ impl Planner<'_> {
     }
 
     fn sum_of_codes(&mut self, end: NodeId, values: [ValueId; 2], functions: &[Function], grid: Grid) -> Option<()> {
-        let [a, b] = [*self.codes.get(&values[0])?, *self.codes.get(&values[1])?];
+        let [a, b] = [self.codes_in_blocks(end, values[0])?, self.codes_in_blocks(end, values[1])?];
         let place = self.place_codes(end, grid, LANES)?;
         let recode = Recode {
             y: place.image.strides(),
@@ -202,7 +210,7 @@ impl Planner<'_> {
     }
 
     fn pool_of_codes(&mut self, end: NodeId, (node, x): (NodeId, ValueId), grid: Grid) -> Option<()> {
-        let from = *self.codes.get(&x)?;
+        let from = self.codes_in_blocks(end, x)?;
         let to = images(self.graph, node.into())?;
         let of = |window: &window::Window<'_>| Window::new(window, &from.image.shape, &to);
         let (kind, window) = match self.graph.op(node) {
@@ -225,7 +233,7 @@ impl Planner<'_> {
     }
 
     fn mean_of_codes(&mut self, end: NodeId, x: ValueId, grid: Grid) -> Option<()> {
-        let from = *self.codes.get(&x)?;
+        let from = self.codes_in_blocks(end, x)?;
         let place = self.place_codes(end, grid, LANES)?;
         let [images, _, rows, columns] = from.image.shape;
         let pool = GlobalPool {
@@ -243,7 +251,7 @@ impl Planner<'_> {
     }
 
     fn view_of_codes(&mut self, end: NodeId, x: ValueId) -> Option<()> {
-        let place = *self.codes.get(&x)?;
+        let place = self.codes_in_blocks(end, x)?;
         // Where a border is needed that is not there, the codes are others'.
         (!self.code_borders.contains_key(&end.into())).then_some(())?;
         self.codes.insert(end.into(), place);
@@ -253,9 +261,16 @@ impl Planner<'_> {
     /// A convolution or matrix product.
     fn product_of_codes(&mut self, end: NodeId, product: &Product, grid: Grid) -> Option<()> {
         let graph = self.graph;
-        let x = *self.codes.get(&product.x)?;
+        if let Some(&algorithm) = self.sparse.get(&product.node) {
+            let planned = self.sparse_product_of_codes(end, product, grid, algorithm).is_some();
+            self.choices.planned(product.node, planned);
+            if planned {
+                return Some(());
+            }
+        }
+        let x = self.codes_in_blocks(end, product.x)?;
         let other = match &product.sum {
-            Some(sum) => Some(*self.codes.get(&sum.other)?),
+            Some(sum) => Some(self.codes_in_blocks(end, sum.other)?),
             None => None,
         };
         let place = self.place_codes(end, grid, LANES)?;

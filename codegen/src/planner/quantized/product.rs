@@ -60,6 +60,8 @@ pub(super) struct Weights {
     /// Values of k of an output.
     pub(super) depth: usize,
     pub(super) transposed: bool,
+    /// Codes that stand for other numbers than 0.
+    pub(super) nonzeros: usize,
     zeros: Vec<i32>,
 }
 
@@ -91,7 +93,7 @@ impl Weights {
         (!constant.is_empty() && (zeros.len() == 1 || zeros.len() == outputs)).then_some(())?;
         let zeros: Vec<i32> = zeros.into_iter().map(i32::try_from).collect::<Result<_, _>>().ok()?;
         let depth = constant.len() / outputs;
-        Some(Weights { value, constant, outputs, depth, transposed, zeros })
+        Some(Weights { value, constant, outputs, depth, transposed, nonzeros: 0, zeros })
     }
 
     /// The sum of the weights of each output, as [`Weights::numbers`] gives them.
@@ -160,12 +162,14 @@ pub(super) fn product(
         functions.insert(0, function);
     }
     images(graph, x)?;
-    let (weights, scales) = Weights::of(graph, graph.operand(node, 1)?, transposed)?;
+    let (mut weights, scales) = Weights::of(graph, graph.operand(node, 1)?, transposed)?;
     let matrix = weights.constant.shape().len() == 2;
     (matches!(graph.op(node), Op::Conv(_)) || matrix).then_some(())?;
     let steps: Vec<f64> =
         (0..weights.outputs).map(|o| f64::from(x_grid.scale) * f64::from(scales[o % scales.len()])).collect();
-    let sums = weights.sums(&weights.codes()?);
+    let codes = weights.codes()?;
+    weights.nonzeros = codes.iter().filter(|code| **code != 0).count();
+    let sums = weights.sums(&codes);
     let (mut integers, mut bias) = (vec![0i64; weights.outputs], None);
     if let Some(value) = graph.operand(node, 2) {
         match integer_bias(graph, value, &steps) {

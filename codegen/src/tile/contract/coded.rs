@@ -6,31 +6,25 @@
 //! elements of x are summed ahead, in a table of registers, `Tⱼ = Σᵢ xᵢ·v(digitᵢ(j))`, so that a lookup and an
 //! addition do the work of as many multiplications. Two values take five weights a code, three values three.
 //!
-//! Of the codes of 8 bits, which are bytes, some are no numbers of a codebook but whole numbers that weights are
-//! multiples of, the factor of their output times: they are only widened.
+//! Codes of 8 bits are bytes. They number values of a codebook, or are whole numbers themselves, which weights are
+//! products of with the factor of their output; then they are only widened.
 //!
 //! Lanes are outputs, here too: each vector of words holds the next codes of 16 outputs, first codes in the lowest
-//! bits; bytes lie as what reads them takes them. Before the words of a tile stand a vector of zeros, the values of each digit in all entries of the table,
-//! and the factors of outputs, if they have any.
+//! bits; bytes lie as what reads them takes them. Before the words of a tile stand a vector of zeros, the values of
+//! each digit in all entries of the table, and the factors of outputs, if they have any.
 
 use optc_ir::ExecError;
 
 use super::{Contract, multiply};
 use crate::memory::Memory;
 use crate::target::Vectors;
+use crate::tile::bytes::{BYTES, HALF, place_of_byte, planes_vectors, push_bytes, write_planes};
 use crate::tile::epilogue::{Epilogue, W};
 use crate::tile::program::{Bin, FIRST_LOCAL, Inst, LANES, LookupBytes, Mem, P, Src, Un, V, VECTOR_BYTES, Writer};
 use crate::tile::schedule::signed;
 
 /// Values that codes of less than 8 bits tell apart.
 const MAX_VALUES: usize = 2 * LANES;
-
-/// Values that bytes tell apart, and those that two registers hold a byte of each of.
-pub(crate) const MAX_BYTES: usize = 256;
-const HALF: usize = MAX_BYTES / 2;
-
-/// Weights of a word that are bytes, and the bytes of a number.
-const BYTES: usize = 4;
 
 /// Where the head of a tile is: what stands before its words.
 pub(super) const HEAD: P = P(6);
@@ -43,7 +37,7 @@ const MANY_REGISTERS: usize = 32;
 /// How weights are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Code {
-    /// Values a weight can have: from 2 to [`MAX_BYTES`].
+    /// Values a weight can have: from 2 to [`MAX_BYTES`](crate::tile::bytes::MAX_BYTES).
     pub(crate) values: usize,
     /// Whether codes are bytes with sign that weights are multiples of.
     pub(crate) integers: bool,
@@ -303,30 +297,6 @@ fn write_bytes(packed: &mut Vec<f32>, code: Code, k: std::ops::Range<usize>, dig
         }
     }
     push_bytes(packed, &bytes);
-}
-
-/// Vectors that hold so many values byte by byte, as [`LookupBytes`] finds them.
-pub(crate) fn planes_vectors(values: usize) -> usize {
-    BYTES * values.next_multiple_of(HALF) / VECTOR_BYTES
-}
-
-/// Appends values byte by byte, in so many vectors.
-pub(crate) fn write_planes(packed: &mut Vec<f32>, vectors: usize, values: &[f32]) {
-    let entries = vectors * VECTOR_BYTES / BYTES;
-    for byte in 0..BYTES {
-        let of_value = |entry| values.get(entry).map_or(0, |value: &f32| value.to_le_bytes()[byte]);
-        push_bytes(packed, &(0..entries).map(of_value).collect::<Vec<u8>>());
-    }
-}
-
-/// The place of a byte that is looked up, and becomes that lane of the i-th vector.
-pub(crate) fn place_of_byte(i: usize, lane: usize) -> usize {
-    lane / 4 * LANES + i * 4 + lane % 4
-}
-
-/// Appends whole words of bytes.
-pub(crate) fn push_bytes(packed: &mut Vec<f32>, bytes: &[u8]) {
-    packed.extend(bytes.as_chunks::<BYTES>().0.iter().map(|word| f32::from_le_bytes(*word)));
 }
 
 /// Appends the values of digits in all entries of a table.

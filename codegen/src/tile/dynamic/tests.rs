@@ -25,7 +25,8 @@ fn grids_follow_from_the_numbers() {
     cases.push(vec![f32::NEG_INFINITY, f32::INFINITY]);
     for x in cases {
         let extremes = Extremes { elements: x.len() };
-        let kept = result(&extremes, |vectors| extremes.schedule(vectors), &[x.clone()], extremes.bytes() / 4);
+        let kept =
+            result(&extremes, |vectors| extremes.schedule(vectors), std::slice::from_ref(&x), extremes.bytes() / 4);
         let of = DynamicGrid::of(&extremes);
         let got = result(&of, |vectors| of.schedule(vectors), &[kept], GRID_BYTES / 4);
         let (scale, zero) = grid(&x);

@@ -32,6 +32,19 @@ impl Matrix {
         matrix
     }
 
+    /// Of so many rows of quads of bytes, whose bits stand for numbers; those of zeros are left out. `row` gives the
+    /// first k of a row and its quads, one after the other.
+    pub(crate) fn of_quads<I: Iterator<Item = [i8; 4]>>(rows: usize, row: impl Fn(usize) -> (usize, I)) -> Matrix {
+        let mut matrix = Matrix { starts: vec![0], entries: Vec::new() };
+        for (first, quads) in (0..rows).map(row) {
+            let first = u32::try_from(first).expect("rows are short");
+            let kept = (first..).zip(quads).filter(|(_, quad)| *quad != [0; 4]);
+            matrix.entries.extend(kept.map(|(k, quad)| (k, f32::from_le_bytes(quad.map(i8::cast_unsigned)))));
+            matrix.starts.push(matrix.entries.len());
+        }
+        matrix
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.starts.len() - 1
     }

@@ -80,6 +80,7 @@ impl Case {
             y: to.walk(),
             steps: Vec::new(),
             operands: Vec::new(),
+            codes: None,
         };
         if self.functions {
             planes.steps = vec![

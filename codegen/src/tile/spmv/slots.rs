@@ -2,9 +2,9 @@
 
 use optc_ir::ExecError;
 
-use super::{BITS, BYTES, ENTRY_WORDS, Form, PLACES, SLOTS, Spmv, WINDOW, WORD};
+use super::{BITS, ENTRY_WORDS, Form, PLACES, SLOTS, Spmv, WINDOW, WORD};
 use crate::memory::Memory;
-use crate::tile::contract::{MAX_BYTES, place_of_byte, push_bytes, write_planes};
+use crate::tile::bytes::{BYTES, MAX_BYTES, place_of_byte, push_bytes, write_planes};
 use crate::tile::spmm::Matrix;
 use crate::tile::{LANES, VECTOR_BYTES, signed};
 
