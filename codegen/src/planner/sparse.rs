@@ -220,7 +220,7 @@ impl Planner<'_> {
         chain.filter(|chain| chain.start == node).map_or(node, |chain| chain.end)
     }
 
-    /// What can compute a convolution, the cheapest first; sparse products only if there may be `planes`.
+    /// What can compute a convolution, the cheapest first; sparse products only if there may be planes.
     fn conv_candidates(&self, convolution: &Convolution, in_planes: bool) -> Vec<Candidate> {
         let &Convolution { ref planes, group, weights, nonzeros, sparse, ref positions, picked } = convolution;
         let PlanesRead { node, ref window, .. } = *planes;
