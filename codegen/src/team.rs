@@ -21,9 +21,9 @@ const SPINS_BEFORE_YIELD: usize = 2_000;
 const MEETINGS: u32 = 40;
 /// Lines of the cache that threads read of each other when they meet.
 const LINES: usize = 64;
-const MIN_RUNS: u64 = 2;
-const MAX_RUNS: u64 = 8;
-const TIME: Duration = Duration::from_micros(500);
+const MIN_RUNS: u64 = 4;
+const MAX_RUNS: u64 = 16;
+const TIME: Duration = Duration::from_millis(1);
 
 /// What a team does: every thread calls `work` with its number, the caller with 0, and the number of the run.
 ///

@@ -49,8 +49,10 @@ enum Pattern {
     Of(usize, usize),
 }
 
-/// The patterns by name, their layers, and their sparsities where these can be chosen.
-const PATTERNS: [(&str, Pattern, &[[usize; 5]], &[f64]); 7] = [
+/// A pattern by name, its layers, and its sparsities.
+type Table = (&'static str, Pattern, &'static [[usize; 5]], &'static [f64]);
+
+const PATTERNS: [Table; 7] = [
     ("random", Pattern::Anywhere, &LAYERS, &SPARSITIES),
     ("shape", Pattern::Blocks(usize::MAX), &STRUCTURED, &FEWER),
     ("16x1", Pattern::Blocks(16), &STRUCTURED, &FEWER),
