@@ -22,8 +22,8 @@ use crate::target::Target;
 use crate::team::{Counter, Job, Team, wait_until};
 use crate::tile::Schedule;
 
-/// Cycles of a nanosecond, about.
-const CYCLES_OF_NANOSECOND: f64 = 3.5;
+/// Cycles, as works count them, that kernels do in a nanosecond, about.
+const CYCLES_OF_NANOSECOND: f64 = 2.4;
 
 /// Work of fewer cycles than this is done by one thread.
 const SPLIT_CYCLES: usize = 700;
