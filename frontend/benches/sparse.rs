@@ -3,9 +3,9 @@
 //! is, counting products by weights that are not zero alone.
 //!
 //! Weights are zero at random places; where all filters of a layer have them (`shape`); in blocks of 16 outputs by one
-//! place (`16x1`), or of 4 (`4x1`); or two or three in every four, or seven in every eight, channels (`2:4` and so on): a
-//! word behind the number of threads asks for one pattern alone. Layers are hot: they run again and again, their x and y in the caches.
-//! Conversions between layouts are not counted, since in a network neighbours share layouts.
+//! place (`16x1`), or of 4 (`4x1`); or two or three in every four, or seven in every eight, channels (`2:4` and so on):
+//! a word behind the number of threads asks for one pattern alone. Layers are hot: they run again and again, their x
+//! and y in the caches. Conversions between layouts are not counted, since in a network neighbours share layouts.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 

@@ -74,7 +74,8 @@ fn in_blocks(graph: &Graph) -> Graph {
     graph
 }
 
-/// Weights that are zero in blocks are computed by lists, wherever that takes the fewest cycles; elsewhere they are not.
+/// Weights that are zero in blocks are computed by lists, wherever that takes the fewest cycles; elsewhere they are
+/// not.
 #[test]
 fn blocks_are_computed_by_lists() {
     let fuse = pipeline::preset("fuse").expect("the preset is there");

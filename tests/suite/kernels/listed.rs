@@ -166,8 +166,8 @@ fn residual_networks() {
     same_bits_by(Algorithm::Listed, "residual", &graph, &inputs);
 }
 
-/// Runs on all vectors that there are here and on one and two threads, everything that can be by one algorithm: all must
-/// give the same bits, near those of the interpreter.
+/// Runs on all vectors that there are here and on one and two threads, everything that can be by one algorithm: all
+/// must give the same bits, near those of the interpreter.
 pub(super) fn same_bits_by(algorithm: Algorithm, what: &str, graph: &Graph, inputs: &[Tensor]) {
     let expected = Interp.compile(graph).unwrap().run(inputs).unwrap();
     let expected = expected[0].as_f32().unwrap();

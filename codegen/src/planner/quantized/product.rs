@@ -1,7 +1,7 @@
 //! Products of codes: what is known of a layer before its kernel is chosen.
 //!
-//! With codes x, w of zero points 0 for the weights and `z` for the activation, `Σ (x − z)·w = Σ x·w − z·Σ w`: the second
-//! sum is a constant of each output, which the integer that sums begin with takes in, as it takes the bias in.
+//! With codes x, w of zero points 0 for the weights and `z` for the activation, `Σ (x − z)·w = Σ x·w − z·Σ w`: the
+//! second sum is a constant of each output, which the integer that sums begin with takes in, as it takes the bias in.
 
 use std::sync::Arc;
 

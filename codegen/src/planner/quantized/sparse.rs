@@ -1,5 +1,5 @@
-//! Layers of codes whose weights are mostly zero: products of sparse matrices of quads of weights and planes, lanes being
-//! pixels or rows.
+//! Layers of codes whose weights are mostly zero: products of sparse matrices of quads of weights and planes, lanes
+//! being pixels or rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Contractions whose outputs have weights for few of every sixteen k: those of N:M sparsity, such as two in every four.
+//! Contractions whose outputs have weights for few of every sixteen k: those of N:M sparsity, such as two in every
+//! four.
 //!
 //! A window is sixteen k whose x lie next to each other, in a register for each point of a tile. For each slot of a
 //! window, every lane picks the element of x that its next weight is for, and multiplies it; so no more products are
