@@ -132,8 +132,7 @@ impl Call {
 
     /// Does a chunk of another thread's, if there is one left in this run.
     fn relieve(&self, thread: usize, run: u64) -> bool {
-        let others = (1..self.chunks.len()).map(|k| (thread + k) % self.chunks.len());
-        others.into_iter().any(|owner| self.advance(owner, thread, run))
+        (1..self.chunks.len()).any(|k| self.advance((thread + k) % self.chunks.len(), thread, run))
     }
 
     /// Whether more than one thread does it.

@@ -69,6 +69,11 @@ impl Layout {
     }
 }
 
+/// Makes a border as wide as another on every side.
+pub(crate) fn widen(border: &mut [usize; 4], needed: [usize; 4]) {
+    border.iter_mut().zip(needed).for_each(|(has, needs)| *has = needs.max(*has));
+}
+
 /// Whether two sets of strides reach the same elements: strides of axes of extent 1 do not count.
 pub(crate) fn same_walk(shape: &[usize], a: &[i64], b: &[i64]) -> bool {
     shape.iter().zip(a.iter().zip(b)).all(|(&n, (a, b))| n == 1 || a == b)

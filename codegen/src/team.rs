@@ -163,7 +163,7 @@ impl Job for Meetings {
         let before = (run - 1) * u64::from(MEETINGS);
         for count in before + 1..=before + u64::from(MEETINGS) {
             self.written[thread].iter().for_each(|line| line.0.store(count, Ordering::Relaxed));
-            self.arrived[thread].0.fetch_max(count, Ordering::AcqRel);
+            self.arrived[thread].0.store(count, Ordering::Release);
             wait_until(|| self.arrived.iter().all(|arrived| arrived.0.load(Ordering::Acquire) >= count));
             let other = &self.written[(thread + 1) % self.written.len()];
             black_box(other.iter().map(|line| line.0.load(Ordering::Relaxed)).max());

@@ -8,7 +8,7 @@ use optc_ir::{Constant, Encoding, ExecError, NodeId, Packed, QuantParams, ValueI
 
 use super::Planner;
 use super::choose;
-use super::conv::Window;
+use super::conv::{Window, computed_groups};
 use crate::choice::{Algorithm, Candidate};
 use crate::memory::Memory;
 use crate::pack::{Layout, Packing};
@@ -127,7 +127,7 @@ impl Planner<'_> {
     /// blocks of channels.
     pub(super) fn coded_convolution(&self, w: ValueId, groups: usize, window: &Window) -> Option<(Coded, Candidate)> {
         let [channels, outputs] = window.channels.map(|channels| channels / groups);
-        if groups > 1 && !(channels.is_multiple_of(LANES) && outputs.is_multiple_of(LANES)) {
+        if computed_groups(groups, window.channels) != groups {
             return None;
         }
         let [images, _, rows, columns] = window.output();

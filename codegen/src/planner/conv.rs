@@ -6,10 +6,9 @@ use optc_ir::{NodeId, Op, ValueId};
 
 use super::Planner;
 use super::chain::{Beside, Chain};
-use super::listed::computed_groups;
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::choice::Algorithm;
-use crate::layout::{Blocked, image_strides};
+use crate::layout::{Blocked, image_strides, widen};
 use crate::plan::Arg;
 use crate::tile::contract::listed::Lists;
 use crate::tile::contract::{Contract, Run, Tiling, Weights};
@@ -29,6 +28,13 @@ pub(super) struct Window {
     /// Channels read and written.
     pub(super) channels: [usize; 2],
     pub(super) axes: [WindowAxis; 2],
+}
+
+/// Groups that a convolution of so many channels, read and written, is computed in: those that do not fill blocks of
+/// channels are computed as one, with zeros between them.
+pub(super) fn computed_groups(groups: usize, channels: [usize; 2]) -> usize {
+    let aligned = channels.iter().all(|n| (n / groups).is_multiple_of(LANES));
+    if aligned { groups } else { 1 }
 }
 
 impl Window {
@@ -116,10 +122,7 @@ impl Planner<'_> {
                 _ => None,
             };
             let (Some(needed), Some(x)) = (border, self.graph.operand(node, 0)) else { continue };
-            let border = self.borders.entry(x).or_default();
-            for (has, needs) in border.iter_mut().zip(needed) {
-                *has = (*has).max(needs);
-            }
+            widen(self.borders.entry(x).or_default(), needed);
         }
     }
 
@@ -158,7 +161,7 @@ impl Planner<'_> {
         if let Some(grid) = self.winograd_grid(conv.group, &window).filter(|_| is_plain) {
             return self.winograd(chain, conv.act, &window, grid, false);
         }
-        let groups = computed_groups(conv.group, &window);
+        let groups = computed_groups(conv.group, window.channels);
         let channels = window.channels[0] / groups;
         let taps = window.taps();
         let (mut epilogue, mut operands) = self.image_epilogue(chain, conv.act, window.output())?;

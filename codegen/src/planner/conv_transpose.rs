@@ -10,7 +10,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::chain::Chain;
-use super::conv::Order;
+use super::conv::{Order, computed_groups};
 use super::values::{Steps as ValueSteps, WeightBox};
 use crate::layout::{Blocked, image_shape};
 use crate::plan::Arg;
@@ -305,8 +305,7 @@ impl Planner<'_> {
         (mut y, mut epilogue): (Strides, Epilogue),
     ) -> Option<(Contract, Arg)> {
         let per_group = [layer.x[1] / group, layer.y[1] / group];
-        // Groups that do not fill blocks of channels are computed as one, with zeros between them.
-        let groups = if per_group.iter().all(|n| n.is_multiple_of(LANES)) { group } else { 1 };
+        let groups = computed_groups(group, [layer.x[1], layer.y[1]]);
         let (channels, outputs) = (layer.x[1] / groups, layer.y[1] / groups);
         let mut x = image.strides();
         x.group = x.block * signed(channels / LANES);

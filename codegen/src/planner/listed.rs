@@ -5,10 +5,9 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::choose;
-use super::conv::Window;
+use super::conv::{Window, computed_groups};
 use crate::choice::{Algorithm, Candidate};
 use crate::pack;
-use crate::tile::LANES;
 use crate::tile::contract::Contract;
 use crate::tile::contract::listed::{self, Choice, Footprint, Lists, Positions};
 
@@ -17,13 +16,6 @@ const TEMPORARIES: usize = 2;
 
 /// The share of places left in blocks above which lists gain too little to be thought of.
 const MOST: f64 = 0.75;
-
-/// Groups that a convolution is computed in: those that do not fill blocks of channels are computed as one, with
-/// zeros between them.
-pub(super) fn computed_groups(groups: usize, window: &Window) -> usize {
-    let aligned = window.channels.iter().all(|n| (n / groups).is_multiple_of(LANES));
-    if aligned { groups } else { 1 }
-}
 
 impl Window {
     /// What a tile of points reads, in so many groups.
@@ -59,7 +51,7 @@ impl Planner<'_> {
         let w = self.graph.operand(node, 1)?;
         let constant = self.graph.constant(w)?;
         let per_group = window.channels.map(|n| n / conv.group);
-        let groups = computed_groups(conv.group, window);
+        let groups = computed_groups(conv.group, window.channels);
         let depthwise = conv.group > 1 && per_group == [1, 1];
         let padded = constant.len() * conv.group / groups;
         if depthwise || self.nonzeros(w)? as f64 > MOST * padded as f64 {

@@ -5,8 +5,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::choose;
-use super::conv::{FEW_CHANNELS, Window};
-use super::listed::computed_groups;
+use super::conv::{FEW_CHANNELS, Window, computed_groups};
 use crate::choice::{Algorithm, Candidate};
 use crate::pack;
 use crate::tile::LANES;
@@ -35,7 +34,7 @@ impl Planner<'_> {
         let [channels, outputs] = window.channels.map(|n| n / group);
         let ([images, _, rows, columns], taps) = (window.output(), window.taps());
         let points = images * rows * columns;
-        let in_blocks = computed_groups(group, window) == group && channels >= FEW_CHANNELS;
+        let in_blocks = computed_groups(group, window.channels) == group && channels >= FEW_CHANNELS;
         if !in_blocks || rows * columns < LEAST_POINTS {
             return None;
         }

@@ -4,7 +4,7 @@ use optc_ir::{NodeId, ValueId};
 
 use super::Planner;
 use super::conv::Window;
-use crate::layout::{Blocked, Layout, Pitch, Planar, image_shape, image_strides};
+use crate::layout::{Blocked, Layout, Pitch, Planar, image_shape, image_strides, widen};
 use crate::plan::{Arg, Place};
 use crate::tile::copy::Copy;
 use crate::tile::epilogue::Strides;
@@ -99,7 +99,7 @@ impl Planner<'_> {
         between_pixels: bool,
     ) -> (Place, Planar) {
         let readers = self.planar_borders.get(&value).copied().unwrap_or_default();
-        border.iter_mut().zip(readers).for_each(|(has, needs)| *has = needs.max(*has));
+        widen(&mut border, readers);
         let image = Planar::new(shape, self.pitch([shape[2], shape[3]]), border);
         let buffer = self.cleared(node, &image, between_pixels, 0.0);
         (Place { buffer, layout: Layout::Planar(image) }, image)

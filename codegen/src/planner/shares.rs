@@ -3,7 +3,7 @@
 use crate::tile::spmm::Planes;
 
 /// Parts that each thread's share of the work has, so that one that is late holds up little.
-pub(super) const SHARES: usize = 4;
+const SHARES: usize = 4;
 
 /// Bytes of x that stay in a processor's own caches while rows are computed of them, beside y and code.
 const PANEL: usize = 400 << 10;
@@ -25,7 +25,7 @@ pub(super) struct Shares {
 impl Shares {
     /// Of so many weights in groups of so many rows, whose x spans so many bytes of an image.
     pub(super) fn new(planes: &Planes, span: Option<usize>, weights: usize, group: usize, threads: usize) -> Shares {
-        let wanted = if threads > 1 { threads * SHARES } else { 1 };
+        let wanted = wanted_parts(threads);
         if let Some(shares) = span.and_then(|bytes| panels(planes, bytes, wanted)) {
             return shares;
         }
@@ -42,6 +42,11 @@ impl Shares {
             Shares { chunks: by_rows.0, panel: None }
         }
     }
+}
+
+/// Parts that the work of so many threads is to have.
+pub(super) fn wanted_parts(threads: usize) -> usize {
+    if threads > 1 { threads * SHARES } else { 1 }
 }
 
 /// The number of equal parts of a whole that keeps threads busiest, where there are so many units of it, and the

@@ -9,12 +9,11 @@ use optc_ir::{DType, NodeId, Op, ValueId};
 use super::Planner;
 use super::chain::{Beside, Chain};
 use super::choose::{self, Layer, Product, Reader, Value, cheapest};
-use super::conv::Window;
-use super::listed::computed_groups;
+use super::conv::{Window, computed_groups};
 use super::planar::{Reading, Source};
-use super::shares::{SHARES, Shares};
+use super::shares::{Shares, wanted_parts};
 use crate::choice::{Algorithm, Candidate, Modelled, Selection};
-use crate::layout::{Pitch, Planar, image_shape};
+use crate::layout::{Pitch, Planar, image_shape, widen};
 use crate::plan::Arg;
 use crate::tile::contract::Picked;
 use crate::tile::contract::listed::Positions;
@@ -251,7 +250,7 @@ impl Planner<'_> {
         let [images, outputs, rows, columns] = window.output();
         let channels = window.channels[0];
         let depthwise = group > 1 && channels == group && outputs == group;
-        let groups = if depthwise { group } else { computed_groups(group, window) };
+        let groups = if depthwise { group } else { computed_groups(group, window.channels) };
         let dense = images * rows * columns * window.taps() * (channels / groups) * outputs.div_ceil(LANES);
         let dense = self.winograd_cycles(group, window).map_or(dense, |cycles| cycles.min(dense));
         let weights = choose::reading(window.taps() * channels / groups * outputs * 4);
@@ -302,8 +301,7 @@ impl Planner<'_> {
             if !reading.is_whole() {
                 continue;
             }
-            let border = self.planar_borders.entry(*x).or_default();
-            border.iter_mut().zip(reading.border).for_each(|(has, needs)| *has = needs.max(*has));
+            widen(self.planar_borders.entry(*x).or_default(), reading.border);
         }
     }
 
@@ -400,11 +398,6 @@ impl Planner<'_> {
         Some((spmm.into(), packed))
     }
 
-    /// Parts that the work of a kernel is to have.
-    fn shares(&self) -> usize {
-        if self.target.threads > 1 { self.target.threads * SHARES } else { 1 }
-    }
-
     /// A product driven by data.
     pub(super) fn rolled(&self, planes: Planes, nonzeros: usize, offsets: &[i32]) -> Option<Spmm> {
         let chunk = Spmm::chunk(&planes, self.target.vectors);
@@ -412,7 +405,9 @@ impl Planner<'_> {
         Some(Spmm {
             nonzeros,
             offsets: (*offsets.iter().min()?, *offsets.iter().max()?),
-            segments: self.shares().div_ceil(planes.images * tiles).min(planes.rows / planes.rows_together()),
+            segments: wanted_parts(self.target.threads)
+                .div_ceil(planes.images * tiles)
+                .min(planes.rows / planes.rows_together()),
             chunk,
             ways: if planes.codes.is_some() { 1 } else { Spmm::ways(planes.vectors) },
             planes,

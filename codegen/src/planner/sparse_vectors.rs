@@ -84,10 +84,9 @@ impl Planner<'_> {
             _ => (self.plain(node, x)?, signed(k * 4)),
         };
         let rows = [Axis::new(1, [0]), Axis::new(m, [step, 0, signed(n * 4)])];
-        let (layer, weights) = (*layer, *layer);
-        let kernel =
-            self.spmv_kernel(chain, &layer, nonzeros, (rows, signed(VECTOR_BYTES)), move |w| weights.weights(w));
-        let (spmv, packed) = kernel?;
+        let packing = *layer;
+        let matrix = move |weights: &[f32]| packing.weights(weights);
+        let (spmv, packed) = self.spmv_kernel(chain, layer, nonzeros, (rows, signed(VECTOR_BYTES)), matrix)?;
         let output = self.f32_shape(chain.end.into())?;
         let place = self.place_plain(chain.end.into(), &output);
         self.kernel(chain.end, spmv, vec![arg, packed, Arg::Buffer(place.buffer, 0)]);

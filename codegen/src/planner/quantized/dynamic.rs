@@ -13,7 +13,7 @@ use optc_ir::{DType, Graph, NodeId, Op, ValueId};
 
 use super::product::Weights;
 use super::{quad, row_runs};
-use crate::layout::{CodeImage, Layout};
+use crate::layout::{CodeImage, Layout, widen};
 use crate::pack::Packing;
 use crate::plan::{Arg, Place};
 use crate::planner::Planner;
@@ -79,8 +79,7 @@ impl Dynamic {
         let mut borders: HashMap<NodeId, [usize; 4]> = HashMap::new();
         for layer in order.iter().filter_map(|node| layers.get(node)) {
             let Some((_, window)) = &layer.window else { continue };
-            let border = borders.entry(layer.quantize).or_default();
-            border.iter_mut().zip(window.border()).for_each(|(has, needs)| *has = needs.max(*has));
+            widen(borders.entry(layer.quantize).or_default(), window.border());
         }
         Dynamic { layers, quantized, borders }
     }
@@ -178,8 +177,7 @@ impl Planner<'_> {
         self.dynamic = Dynamic::find(self.graph);
         self.absorbed.extend(self.dynamic.absorbed(self.graph));
         for (value, needed) in self.dynamic.borders(self.graph) {
-            let border = self.borders.entry(value).or_default();
-            border.iter_mut().zip(needed).for_each(|(has, needs)| *has = needs.max(*has));
+            widen(self.borders.entry(value).or_default(), needed);
         }
     }
 

@@ -11,8 +11,8 @@ use optc_ir::op::window;
 use optc_ir::{ExecError, NodeId, Op, ValueId};
 
 use super::Planner;
-use super::conv::Window;
-use crate::layout::{Blocked, CodeImage, Layout};
+use super::conv::{Window, computed_groups};
+use crate::layout::{Blocked, CodeImage, Layout, widen};
 use crate::memory::Memory;
 use crate::plan::{Arg, Place};
 use crate::tile::contract::{Contract, Run, Tiling};
@@ -71,10 +71,7 @@ impl Planner<'_> {
             let Op::Conv(conv) = self.graph.op(product.node) else { continue };
             let x = product.x;
             let Some(window) = self.conv_window(product.node, conv) else { continue };
-            let border = self.code_borders.entry(x).or_default();
-            for (has, needs) in border.iter_mut().zip(window.border()) {
-                *has = (*has).max(needs);
-            }
+            widen(self.code_borders.entry(x).or_default(), window.border());
         }
     }
 
@@ -348,12 +345,9 @@ impl Planner<'_> {
             return self.depthwise_codes(end, weights, (x, y), window, (epilogue, operands));
         }
         let (x_buffer, x) = x;
-        // Groups that do not fill blocks of channels are computed as one, with zeros between them.
-        let [inputs, outputs] = window.channels;
-        let aligned = (inputs / group).is_multiple_of(LANES) && (outputs / group).is_multiple_of(LANES);
-        let groups = if aligned { group } else { 1 };
+        let groups = computed_groups(group, window.channels);
+        let [channels, outputs] = window.channels.map(|n| n / groups);
         let [_, _, rows, columns] = window.output();
-        let (channels, outputs) = (inputs / groups, outputs / groups);
         let steps = x.strides();
         let (runs, order) = window_runs(x, window, channels);
         let mut x_steps = window.strided(steps);
@@ -386,12 +380,12 @@ impl Planner<'_> {
         let packed = weights.clone();
         let packing = contract.clone();
         let taps = window.taps();
-        let (own_channels, own_outputs) = (inputs / group, window.channels[1] / group);
+        let [own_channels, own_outputs] = window.channels.map(|n| n / group);
         let w = self.packed_quantized(weights, how, move || {
             let codes = packed.codes()?;
             let weight = |output: usize, channel: usize, tap: usize| {
                 // Channels of another group than the output's weigh nothing.
-                let first = if aligned { 0 } else { output / own_outputs * own_channels };
+                let first = if groups == group { 0 } else { output / own_outputs * own_channels };
                 match channel.checked_sub(first) {
                     Some(c) if c < own_channels => codes[(output * own_channels + c) * taps + tap],
                     _ => 0,

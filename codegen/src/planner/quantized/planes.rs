@@ -5,7 +5,7 @@ use optc_ir::{Graph, NodeId, ValueId};
 
 use super::find::{Grid, images};
 use super::{CodePlace, Planner};
-use crate::layout::{Pitch, Planar};
+use crate::layout::{Pitch, Planar, widen};
 use crate::plan::Arg;
 use crate::planner::planar::{Reading, Source};
 use crate::tile::copy::Copy;
@@ -82,7 +82,7 @@ impl Planner<'_> {
     ) -> Option<PlanesPlace> {
         let shape = shape_in_planes(self.graph, value)?;
         let readers = self.planar_borders.get(&value).copied().unwrap_or_default();
-        border.iter_mut().zip(readers).for_each(|(has, needs)| *has = needs.max(*has));
+        widen(&mut border, readers);
         let pitch = self.code_pitch([shape[2], shape[3]]);
         let (image, buffer) = if border == [0; 4] {
             let image = Planar::apart(shape, pitch);

@@ -15,7 +15,7 @@ use crate::layout::Planar;
 use crate::plan::Arg;
 use crate::planner::Planner;
 use crate::planner::choose::{self, Reader, Value};
-use crate::planner::conv::Window;
+use crate::planner::conv::{Window, computed_groups};
 use crate::planner::sparse::{PlanesRead, conversion, is_sparse, offsets};
 use crate::tile::LANES;
 use crate::tile::epilogue::Other;
@@ -137,8 +137,7 @@ impl Planner<'_> {
         let reading = window.reading();
         let pixels = window.images * window.axes[0].out * window.axes[1].out;
         let of_group = inputs / group;
-        let aligned = of_group.is_multiple_of(LANES) && (outputs / group).is_multiple_of(LANES);
-        let groups = if aligned { group } else { 1 };
+        let groups = computed_groups(group, window.channels);
         let depth = window.taps() * (inputs / groups).div_ceil(QUAD);
         let dense = (pixels * outputs.div_ceil(LANES)) as f64 * (depth as f64 * choose::DENSE + STORE);
         let bytes = window.taps() * inputs / groups * outputs;
